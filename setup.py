@@ -1,0 +1,30 @@
+"""What pyproject.toml can't say: which C extensions to build.
+
+PYWEB_PURE=1    build none: the pure-Python engine alone, a py3-none-any wheel
+PYWEB_WERROR=1  warnings of the C compiler are errors (CI)
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")
+FLAGS = ["-O2", "-fvisibility=hidden"]
+if os.environ.get("PYWEB_WERROR"):
+    FLAGS += ["-Wall", "-Wextra", "-Werror"]
+
+
+def extension(name: str) -> Extension:
+    # -z now: a forked child must not pay for lazy binding again and again.
+    link = ["-Wl,-z,now,-z,relro"] if os.uname().sysname == "Linux" else []
+    built = Extension(
+        f"pyweb.{name}",
+        [f"src/pyweb/{name}.pyx"],
+        extra_compile_args=FLAGS,
+        extra_link_args=link,
+    )
+    built.cython_c_in_temp = True
+    return built
+
+
+setup(ext_modules=[] if PURE else [extension(n) for n in ("_fastparse", "_fastopen", "_fastsend")])

@@ -1,0 +1,17 @@
+"""pyweb: a web server in Python whose unit is the process.
+
+The map. A module imports only from the layers below it, and within its layer only from those
+listed before it (tests/test_layers.py):
+
+ 0 words         errors  clock  grammar  journal  config  scoreboard
+ 1 wire          message  _pyparse  _fastparse  parse  body  render
+ 2 answers       mime  pages  docroot  conditions  ranges  negotiate  listing  static  route
+ 3 conversation  _pysend  _fastsend  transport  accesslog  connection
+ 4 child         child
+ 5 master        listen  signals  modes  refuse  master
+ 6 server        server
+ 7 door          cli  __main__
+"""
+
+__version__ = "0.1.0"
+__all__ = ["__version__"]

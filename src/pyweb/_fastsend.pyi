@@ -1,0 +1,6 @@
+import socket
+
+def push_bytes(sock: socket.socket, data: bytes, done: int) -> int: ...
+def push_file(
+    sock: socket.socket, header: bytes, file: int, offset: int, count: int, done: int
+) -> int: ...

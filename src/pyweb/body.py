@@ -1,0 +1,134 @@
+"""Where a request's body ends: bytes in, content out; no socket, no deadline.
+
+A decoder is fed what follows the head and says how much of it was body. It never takes a byte
+of the next request, and refuses every chunk that two parsers could measure differently.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .errors import HTTPError, ParseError, Reason
+from .grammar import CHUNK_LINE
+from .message import Head
+from .parse import FieldParser, Limits
+
+_CHUNK_LINE = re.compile(CHUNK_LINE)
+# A chunk's size and extensions; extensions mean nothing to us, so they get little room.
+_LINE_LIMIT = 1024
+_EXTENSIONS_LIMIT = 16384
+
+
+class Decoder:
+    """`feed(data)` gives (content, rest): the body's bytes in data, and what lies behind them.
+
+    While the body goes on, `rest` is what must come again with more bytes in front of it.
+    `done` is true when the body has ended: then `rest` belongs to the next request.
+    """
+
+    done: bool
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        raise NotImplementedError
+
+
+class Sized(Decoder):
+    """Content-Length (RFC 9112 6.2)."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        content, rest = data[: self._left], data[self._left :]
+        self._left -= len(content)
+        self.done = self._left == 0
+        return content, rest
+
+
+class Chunked(Decoder):
+    """chunked-body = *chunk last-chunk trailer-section CRLF (RFC 9112 7.1)
+
+    HTTPError: BAD_CHUNK, BODY_TOO_LARGE, or a flaw of the trailers.
+    """
+
+    def __init__(self, limits: Limits, parse_fields: FieldParser) -> None:
+        self._limits = limits
+        self._parse_fields = parse_fields
+        self._step = self._size_line
+        self._left = 0
+        self._total = 0
+        self._extensions = 0
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        content = bytearray()
+        more = True
+        while more and not self.done:
+            before = len(data), self._step
+            piece, data = self._step(data)
+            content += piece
+            more = (len(data), self._step) != before
+        return bytes(content), data
+
+    def _size_line(self, data: bytes) -> tuple[bytes, bytes]:
+        end = data.find(b"\r\n", 0, _LINE_LIMIT)
+        if end < 0:
+            self._refuse_early(data)
+            return b"", data
+        match = _CHUNK_LINE.fullmatch(data, 0, end)
+        if match is None:
+            raise _bad()
+        self._extensions += end - len(match[1])
+        self._left = int(match[1], 16)
+        self._total += self._left
+        if self._extensions > _EXTENSIONS_LIMIT:
+            raise _bad()
+        if self._limits.body and self._total > self._limits.body:
+            raise HTTPError(Reason.BODY_TOO_LARGE, close=True)
+        self._step = self._data if self._left else self._trailers
+        return b"", data[end + 2 :]
+
+    def _refuse_early(self, data: bytes) -> None:
+        """A size line that has not ended, but can't be right whatever follows."""
+        if len(data) >= _LINE_LIMIT or b"\n" in data or b"\r" in data[:-1]:
+            raise _bad()
+        if data and data[:1] not in b"0123456789abcdefABCDEF":
+            raise _bad()
+
+    def _data(self, data: bytes) -> tuple[bytes, bytes]:
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if not self._left:
+            self._step = self._data_end
+        return piece, data[len(piece) :]
+
+    def _data_end(self, data: bytes) -> tuple[bytes, bytes]:
+        if not b"\r\n".startswith(data[:2]):
+            raise _bad()
+        if len(data) < 2:
+            return b"", data
+        self._step = self._size_line
+        return b"", data[2:]
+
+    def _trailers(self, data: bytes) -> tuple[bytes, bytes]:
+        """Checked and dropped: no trailer may become a field (RFC 9110 6.5.1)."""
+        try:
+            raw = self._parse_fields(data, self._limits.head, self._limits.fields)
+        except ParseError as flaw:
+            raise HTTPError(flaw.reason, close=True) from None
+        if raw is None:
+            return b"", data
+        self.done = True
+        return b"", data[raw[0] :]
+
+
+def _bad() -> HTTPError:
+    return HTTPError(Reason.BAD_CHUNK, close=True)
+
+
+def decoder(head: Head, limits: Limits, parse_fields: FieldParser) -> Decoder:
+    """The one that the head's framing asks for."""
+    if head.length is None:
+        return Chunked(limits, parse_fields)
+    return Sized(head.length)

@@ -1,0 +1,112 @@
+"""Time: deadlines on the monotonic clock, and the HTTP date.
+
+A deadline is for a whole phase (head, body, write, idle), never for one recv, and never on the
+wall clock: a clock that jumps ends no connection. Not here: what happens when one has passed.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+# RFC 9110 5.6.7. Not time.strftime, which speaks the locale's language.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Deadline:
+    """`seconds` from now on; each byte moved adds 1 / min_rate of a second.
+
+    So a slow but honest transfer lives and a trickle dies. min_rate (bytes/s) 0: no rate is
+    asked for, and each byte moved starts the `seconds` anew.
+    """
+
+    __slots__ = ("_min_rate", "_seconds", "at")
+
+    def __init__(self, seconds: float, min_rate: int = 0) -> None:
+        self._seconds = seconds
+        self._min_rate = min_rate
+        self.at = time.monotonic() + seconds
+
+    def moved(self, count: int) -> None:
+        if self._min_rate:
+            self.at += count / self._min_rate
+        else:
+            self.at = time.monotonic() + self._seconds
+
+    def left(self) -> float:
+        """Seconds, never below 0."""
+        return max(0.0, self.at - time.monotonic())
+
+
+_date = (-1, b"")
+
+
+def now_date() -> bytes:
+    """The Date field's value, rendered once a second."""
+    global _date  # noqa: PLW0603  a cache of one; each process has its own
+    second = int(time.time())
+    if _date[0] != second:
+        _date = (second, http_date(second))
+    return _date[1]
+
+
+def http_date(seconds: float) -> bytes:
+    """IMF-fixdate, as in "Sun, 06 Nov 1994 08:49:37 GMT"."""
+    t = time.gmtime(int(seconds))
+    return (
+        f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {MONTHS[t.tm_mon - 1]} {t.tm_year:04d} "
+        f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT"
+    ).encode()
+
+
+# The three forms that a recipient must understand (RFC 9110 5.6.7); case matters.
+_MON = "(?P<month>" + "|".join(MONTHS) + ")"
+_HMS = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+_FORMS = tuple(
+    re.compile(form.encode())
+    for form in (
+        rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) {_MON} (?P<year>\d{{4}}) {_HMS} GMT",
+        rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-{_MON}-(?P<year>\d\d) {_HMS} GMT",
+        rf"(?:{'|'.join(_DAYS)}) {_MON} (?P<day>[ \d]\d) {_HMS} (?P<year>\d{{4}})",
+    )
+)
+
+
+def parse_http_date(value: bytes) -> int | None:
+    """Seconds since the epoch; None for what is no HTTP date (whoever sent it is ignored)."""
+    for form in _FORMS:
+        match = form.fullmatch(value)
+        if match:
+            return _seconds(match.groupdict())
+    return None
+
+
+def _seconds(part: dict[str, bytes]) -> int | None:
+    year, day = _year(part["year"]), int(part["day"])
+    month = MONTHS.index(part["month"].decode()) + 1
+    hour, minute, second = int(part["hour"]), int(part["minute"]), int(part["second"])
+    if hour > 23 or minute > 59 or second > 60 or not 1 <= day <= _days_in(year, month):
+        return None
+    return ((_days_before(year, month) + day - 1) * 24 + hour) * 3600 + minute * 60 + second
+
+
+def _year(digits: bytes) -> int:
+    """Two digits: never more than 50 years in the future (RFC 9110 5.6.7)."""
+    if len(digits) == 4:
+        return int(digits)
+    this_year = time.gmtime().tm_year
+    year = this_year - this_year % 100 + int(digits)
+    return year - 100 if year > this_year + 50 else year
+
+
+def _days_in(year: int, month: int) -> int:
+    after = (year + 1, 1) if month == 12 else (year, month + 1)
+    return _days_before(*after) - _days_before(year, month)
+
+
+def _days_before(year: int, month: int) -> int:
+    """Days from 1970-01-01 to the first of the month (the calendar module would load datetime)."""
+    # March first, so that the leap day is the last of its year.
+    y, m = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    return 365 * y + y // 4 - y // 100 + y // 400 + (153 * m + 2) // 5 - 719468

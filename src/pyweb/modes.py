@@ -1,0 +1,100 @@
+"""How a connection gets what serves it. A mode is one class with few methods:
+
+    serve(sock, peer)   give it a process; False: not now (the system refuses)
+    reap()              collect those that have ended
+    count()             how many serve
+    of_peer(peer)       how many of them serve this address
+    end(signal)         tell all to end
+
+The master calls them and knows no more. Not here: accepting, limits, waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+
+from .child import EXIT_DEFECT, Child
+from .errors import Reason
+from .journal import Journal
+from .scoreboard import LOST_LINES, Scoreboard, Slot
+from .signals import ALL
+
+
+class ForkMode:
+    """A process for each connection: the article's mode."""
+
+    def __init__(self, child: Child, scoreboard: Scoreboard, journal: Journal) -> None:
+        self._child = child
+        self._scoreboard = scoreboard
+        self._journal = journal
+        self._children: dict[int, tuple[Slot, str]] = {}
+        self._peers: Counter[str] = Counter()
+        self.served = 0
+        self.cut = 0
+        self.lost_lines = 0
+
+    def count(self) -> int:
+        return len(self._children)
+
+    def of_peer(self, peer: str) -> int:
+        return self._peers[peer]
+
+    def serve(self, sock: socket.socket, peer: str) -> bool:
+        """Fork. The parent's copy of the socket stays open: it is the master's to close."""
+        slot = self._scoreboard.take(int(time.time() * 1000))
+        # No signal may find the child before it has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._child.run(sock, peer, slot)
+        except OSError as error:
+            self._scoreboard.give_back(slot)
+            self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._children[pid] = slot, peer
+        self._peers[peer] += 1
+        self.served += 1
+        return True
+
+    def reap(self) -> None:
+        """All that have ended, in one go."""
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in self._children:
+                self._bury(pid, status)
+
+    def _bury(self, pid: int, status: int) -> None:
+        slot, peer = self._children.pop(pid)
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+        lost = slot.get(LOST_LINES)
+        if lost:
+            self.lost_lines += lost
+            self._journal.say_often("access log: lines are lost, nobody takes them fast enough")
+        self._scoreboard.give_back(slot)
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            self.cut += 1
+            name = signal.Signals(-code).name
+            self._journal.say(
+                f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {peer}, was ended by {name}"
+            )
+        elif code == EXIT_DEFECT:
+            self.cut += 1
+
+    def end(self, number: int) -> None:
+        for pid in self._children:
+            os.kill(pid, number)

@@ -1,0 +1,104 @@
+"""Answers that the master gives itself: 503, to connections that get no process.
+
+The master reads no client byte: it sends prepared bytes once, without waiting, says that no more
+comes, and lets the kernel throw away what the client sends (recv with MSG_TRUNC copies nothing)
+until the client has closed or the bound is reached. Closing at once would reset the connection,
+and the client might never see the answer.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from . import render
+from .accesslog import AccessLog, Entry
+from .errors import HTTPError, Reason
+from .message import Fields
+from .route import refusal
+
+# How long, for how many bytes and for how many clients at once the master lingers.
+_SECONDS = 2.0
+_BYTES = 1 << 20
+_CLIENTS = 256
+
+_DISCARD = socket.MSG_DONTWAIT | socket.MSG_TRUNC
+
+
+class _Lingering:
+    __slots__ = ("left", "sock", "until")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.until = time.monotonic() + _SECONDS
+        self.left = _BYTES
+
+
+class Refusals:
+    """Connections that have been refused and linger. Their descriptors are polled by the loop."""
+
+    def __init__(self, log: AccessLog, extra: Fields, retry_after: int) -> None:
+        self._log = log
+        self._extra = extra
+        self._retry_after = b"%d" % max(1, retry_after)
+        self._lingering: dict[int, _Lingering] = {}
+        self.count = 0
+
+    def refuse(self, sock: socket.socket, peer: str, waited: float, reason: Reason) -> int | None:
+        """Answer 503. Gives the descriptor to poll for reading; None: the socket is closed."""
+        self.count += 1
+        error = HTTPError(reason, fields=((b"Retry-After", self._retry_after),), close=True)
+        response = refusal(error)
+        answer = render.header_bytes(response, 1, False, self._extra)
+        content = b"".join(p for p in response.parts if isinstance(p, bytes))
+        self._log.write(
+            Entry(peer, None, b"", response.status, len(content), waited, reason)
+        )
+        try:
+            sock.send(answer + content, socket.MSG_DONTWAIT)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return None
+        if sock.family == socket.AF_UNIX or len(self._lingering) >= _CLIENTS:
+            # A unix socket has no MSG_TRUNC for streams: discarding would mean reading. It keeps
+            # what was sent to the peer even when it is closed with bytes unread.
+            sock.close()
+            return None
+        self._lingering[sock.fileno()] = _Lingering(sock)
+        return sock.fileno()
+
+    def ready(self, fd: int) -> bool:
+        """Discard what has come. True: done with it, the descriptor is closed."""
+        one = self._lingering[fd]
+        try:
+            count = len(one.sock.recv(65536, _DISCARD))
+        except BlockingIOError:
+            return False
+        except OSError:
+            count = 0
+        one.left -= count
+        if count and one.left > 0:
+            return False
+        self._close(fd)
+        return True
+
+    def expired(self) -> list[int]:
+        """Close those whose time is over; gives their descriptors, to be polled no more."""
+        now = time.monotonic()
+        over = [fd for fd, one in self._lingering.items() if one.until <= now]
+        for fd in over:
+            self._close(fd)
+        return over
+
+    def next_deadline(self) -> float | None:
+        return min((one.until for one in self._lingering.values()), default=None)
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._lingering
+
+    def __len__(self) -> int:
+        return len(self._lingering)
+
+    def _close(self, fd: int) -> None:
+        self._lingering.pop(fd).sock.close()

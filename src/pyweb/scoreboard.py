@@ -1,0 +1,72 @@
+"""Shared memory: one slot a process, one writer a slot.
+
+A slot belongs to one child from fork to reap. The master writes pid and start before it forks
+and clears the slot after it reaps; in between only the child writes. What stands in a slot is
+shown and counted, never trusted: the master keeps its own list of pids.
+Single aligned stores of 8 bytes: a reader may see an old number, never half of one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+
+_SLOT = struct.Struct("=8q")
+# The words of a slot.
+PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, SPARE = range(8)
+
+FREE, STARTING, READING, ANSWERING, IDLE, LINGERING = range(6)
+STATE_NAMES = ("free", "starting", "reading", "answering", "idle", "lingering")
+
+
+class Scoreboard:
+    """`slots` slots in anonymous memory that a fork shares."""
+
+    def __init__(self, slots: int) -> None:
+        self._map = mmap.mmap(-1, slots * _SLOT.size)
+        self._words = memoryview(self._map).cast("q")
+        self._free = list(range(slots - 1, -1, -1))
+        self.slots = slots
+
+    def take(self, started_ms: int) -> Slot:
+        """A free slot, for a child about to be forked. IndexError when all are taken."""
+        slot = Slot(self._words, self._free.pop())
+        slot.clear()
+        slot.set(STATE, STARTING)
+        slot.set(STARTED_MS, started_ms)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        slot.clear()
+        self._free.append(slot.number)
+
+    def taken(self) -> int:
+        return self.slots - len(self._free)
+
+    def close(self) -> None:
+        self._words.release()
+        self._map.close()
+
+
+class Slot:
+    """Eight words of the scoreboard."""
+
+    __slots__ = ("_base", "_words", "number")
+
+    def __init__(self, words: memoryview[int], number: int) -> None:
+        self._words = words
+        self._base = number * 8
+        self.number = number
+
+    def get(self, word: int) -> int:
+        return self._words[self._base + word]
+
+    def set(self, word: int, value: int) -> None:
+        self._words[self._base + word] = value
+
+    def add(self, word: int, value: int) -> None:
+        self._words[self._base + word] += value
+
+    def clear(self) -> None:
+        for word in range(8):
+            self._words[self._base + word] = 0

@@ -1,0 +1,112 @@
+"""A configuration becomes a running server: everything is opened and made here, in order.
+
+What can fail for a reason of the system (ports, log files) fails here with a StartError, before
+the first fork. Not here: options, the loop.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from .accesslog import AccessLog
+from .child import Child
+from .config import Config
+from .connection import Service
+from .docroot import DocRoot
+from .errors import StartError, UsageError
+from .journal import Journal, Sink
+from .listen import Listener, listen
+from .master import Master
+from .modes import ForkMode
+from .refuse import Refusals
+from .route import Router
+from .scoreboard import Scoreboard
+from .signals import SignalPipe
+from .static import StaticSite
+
+
+def serve(config: Config) -> None:
+    """Until told to stop. StartError, UsageError: before anything was served."""
+    root = open_root(config.directory)
+    stdout, journal = Sink(1), Journal(Sink(2))
+    log = AccessLog(_log_sink(config, stdout), config.log_format)
+    listeners = listen_on_all(config)
+    signals = SignalPipe()
+    try:
+        for listener in listeners:
+            stdout.write(listener.url.encode("utf-8", "surrogateescape") + b"\n")
+        _run(config, root, log, journal, listeners, signals)
+    finally:
+        for listener in listeners:
+            listener.remove()
+
+
+def _run(
+    config: Config,
+    root: DocRoot,
+    log: AccessLog,
+    journal: Journal,
+    listeners: list[Listener],
+    signals: SignalPipe,
+) -> None:
+    index = tuple(map(os.fsencode, config.index))
+    router = Router(StaticSite(root, index, config.no_listing))
+    service = Service(config, router.answer, log, journal)
+    lifeline, lifeline_of_master = os.pipe()
+    board = Scoreboard(config.max_connections)
+    shared = [root.fd, lifeline, journal.sink.fd]
+    if log.sink is not None:
+        shared.append(log.sink.fd)
+    mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
+    refusals = Refusals(log, config.header, int(config.timeout_queue))
+    master = Master(config, listeners, mode, refusals, signals, journal, lifeline_of_master)
+    journal.say(
+        f"serving {os.path.abspath(config.directory)}: mode {config.mode},"
+        f" engine {config.engine}, up to {config.max_connections} processes"
+    )
+    # What lives now lives until the end: a collection in a child must not touch, and so copy, it.
+    gc.collect()
+    gc.freeze()
+    master.run()
+    journal.say(
+        f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
+        + (f"; {mode.lost_lines} log lines lost" if mode.lost_lines else "")
+    )
+
+
+def open_root(directory: str) -> DocRoot:
+    """UsageError."""
+    try:
+        return DocRoot(directory)
+    except OSError as error:
+        raise UsageError(
+            f"directory: {directory!r}: {error.strerror}; name an existing directory"
+        ) from None
+
+
+def listen_on_all(config: Config) -> list[Listener]:
+    """All or none. StartError."""
+    listeners: list[Listener] = []
+    try:
+        for address in config.bind:
+            listeners.append(listen(address, config.backlog))
+    except StartError:
+        for listener in listeners:
+            listener.close()
+            listener.remove()
+        raise
+    return listeners
+
+
+def _log_sink(config: Config, stdout: Sink) -> Sink | None:
+    if config.access_log == "off":
+        return None
+    if config.access_log == "-":
+        return stdout
+    try:
+        return Sink.open(config.access_log)
+    except OSError as error:
+        raise StartError(
+            f"access-log: {config.access_log!r}: {error.strerror}; name a file that can be written"
+        ) from None
