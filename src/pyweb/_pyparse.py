@@ -33,9 +33,7 @@ class _NeedMore(Exception):
     """The bytes end where the grammar goes on."""
 
 
-def parse_head(
-    data: bytes, limit_line: int, limit_head: int, limit_fields: int
-) -> RawHead | None:
+def parse_head(data: bytes, limit_line: int, limit_head: int, limit_fields: int) -> RawHead | None:
     """[CRLF] request-line *( field-line CRLF ) CRLF  (RFC 9112 2.1, 2.2)
 
     limit_line: bytes of the request line without CRLF; limit_head: bytes of the whole head;
@@ -48,7 +46,8 @@ def parse_head(
         pos, method, target, major, minor = _request_line(window, start, limit_line)
         end, fields = _fields(window, pos, limit_fields)
     except _NeedMore:
-        return _more_or_too_large(data, limit_head)
+        _refuse_too_large(data, limit_head)
+        return None
     return end, method, target, major, minor, fields
 
 
@@ -57,10 +56,11 @@ def parse_fields(data: bytes, limit_head: int, limit_fields: int) -> RawFields |
     try:
         return _fields(data[:limit_head], 0, limit_fields)
     except _NeedMore:
-        return _more_or_too_large(data, limit_head)
+        _refuse_too_large(data, limit_head)
+        return None
 
 
-def _more_or_too_large(data: bytes, limit_head: int) -> None:
+def _refuse_too_large(data: bytes, limit_head: int) -> None:
     if len(data) > limit_head:
         raise ParseError(Reason.HEAD_TOO_LARGE, limit_head)
 

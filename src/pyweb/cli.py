@@ -108,7 +108,9 @@ def _meaning_of(word: str) -> str:
     if os.path.isdir(word):
         return "directory"
     if ":" in word:
-        raise UsageError(f"{word!r} looks like an application; pyweb serves directories only so far")
+        raise UsageError(
+            f"{word!r} looks like an application; pyweb serves directories only so far"
+        )
     raise UsageError(f"no such directory: {word!r}; name an existing directory or a port")
 
 

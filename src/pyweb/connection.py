@@ -15,7 +15,7 @@ from . import body, render, scoreboard
 from .accesslog import AccessLog, Entry
 from .clock import Deadline
 from .config import Config
-from .errors import Disconnected, HTTPError, Reason
+from .errors import BY_NUMBER, Disconnected, HTTPError, Reason
 from .journal import Journal
 from .message import Fields, Head, Response
 from .parse import Limits, Parser
@@ -63,7 +63,7 @@ class Connection:
         try:
             while self._exchange():
                 pass
-            reason = Reason(self._slot.get(scoreboard.REASON))
+            reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
             reason = end.reason
         self._slot.set(scoreboard.REASON, reason)
@@ -265,5 +265,3 @@ class BodyReader:
             raise Disconnected(Reason.CLIENT_LEFT)
         self._deadline.moved(len(data))
         self.rest += data
-
-

@@ -93,12 +93,15 @@ class Reason(IntEnum):
     CHILD_DIED = 87, 0, "a child was killed by a signal from elsewhere or crashed"
 
 
+BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}
+
+
 class ParseError(Exception):
     """A head that no grammar lets through. `offset`: the first byte that can't be right."""
 
     def __init__(self, code: int, offset: int) -> None:
         super().__init__(code, offset)
-        self.reason = Reason(code)
+        self.reason = BY_NUMBER[code]
         self.offset = offset
 
 

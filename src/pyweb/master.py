@@ -234,7 +234,9 @@ class Master:
 
     def _drain(self) -> None:
         """Take what the kernel has accepted for us, then nothing more; idle children go."""
-        self._journal.say(f"stopping: {self._mode.count()} connections have {self._config.grace:g} s")
+        self._journal.say(
+            f"stopping: {self._mode.count()} connections have {self._config.grace:g} s"
+        )
         for listener in self._listeners.values():
             self._accept(listener.sock)
         self._close_listeners()

@@ -184,10 +184,9 @@ p{margin:0;color:var(--soft);overflow-wrap:anywhere}
 
 
 def error_page(status: int, phrase: str, meaning: str) -> bytes:
-    body = (
-        f"<main>\n<b>{status}</b>\n<h1>{_text(phrase)}</h1>\n"
-        f"<p>{_text(_sentence(meaning))}</p>\n</main>\n"
-    )
+    """`meaning` may be empty: then the status is all that the client is told."""
+    why = f"<p>{_text(_sentence(meaning))}</p>\n" if meaning else ""
+    body = f"<main>\n<b>{status}</b>\n<h1>{_text(phrase)}</h1>\n{why}</main>\n"
     return _page(f"{status} {phrase}", _ERROR_STYLE, body)
 
 

@@ -51,9 +51,7 @@ class Refusals:
         response = refusal(error)
         answer = render.header_bytes(response, 1, False, self._extra)
         content = b"".join(p for p in response.parts if isinstance(p, bytes))
-        self._log.write(
-            Entry(peer, None, b"", response.status, len(content), waited, reason)
-        )
+        self._log.write(Entry(peer, None, b"", response.status, len(content), waited, reason))
         try:
             sock.send(answer + content, socket.MSG_DONTWAIT)
             sock.shutdown(socket.SHUT_WR)

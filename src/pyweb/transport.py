@@ -161,4 +161,3 @@ def peer_name(sock: socket.socket, address: object) -> str:
     if sock.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple):
         return str(address[0])
     return "unix:"
-
