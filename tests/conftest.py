@@ -13,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import pyweb
 from pyweb.parse import ENGINES
 
 # For whatever should happen at once: never waited for when all is well.
@@ -291,6 +293,38 @@ def serve(tmp_path: Path, site: Path) -> Iterator[ServeFixture]:
         server.stop(signal.SIGQUIT)
         assert "Traceback" not in server.stderr(), server.stderr()
         assert [pid for pid in children if state_of(pid)] == []
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory in which every user finds a `site`, and a Python with pyweb, which is
+    `sys.executable` for as long. pytest's own directories, and maybe ours, are for one user alone.
+    """
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    scratch = Path(tempfile.mkdtemp(prefix="pyweb-test-"))
+    try:
+        scratch.chmod(0o755)
+        shutil.copytree(Path(pyweb.__file__).parent, scratch / "lib" / "pyweb")
+        monkeypatch.setenv("PYTHONPATH", str(scratch / "lib"))
+        monkeypatch.setattr(sys, "executable", _python_for_all())
+        make_site(scratch)
+        yield scratch
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _python_for_all() -> str:
+    system = "/usr/bin/python{}.{}".format(*sys.version_info)
+    for python in (sys.executable, system):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            code = f"import pyweb.cli; assert pyweb.cli.ENGINES == {ENGINES!r}"
+            subprocess.run([python, "-c", code], user=NOBODY, cwd="/", check=True, timeout=PATIENCE)
+            return python
+    pytest.skip("no Python that other users could run")
 
 
 @pytest.fixture(params=ENGINES)

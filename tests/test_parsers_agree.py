@@ -22,8 +22,9 @@ _fastparse = pytest.importorskip("pyweb._fastparse", reason="the pure build has 
 LIMITS = 8190, 65536, 100
 PIECES = [
     b"GET ", b"POST ", b" ", b"/", b"/a?b", b"*", b"http://h/", b"HTTP/1.1", b" HTTP/1.1",
-    b"\r\n", b"\n", b"\r", b"Host: h\r\n", b"Host", b":", b"X: ", b"\t", b"\r\n\r\n", b"\0", b"\x7f",
-    b"\xff",    b"#", b'"', b"Content-Length: 5\r\n", b"HTTP/", b"1", b".", b"2", b"\x80", b"(", b"A" * 30,
+    b"\r\n", b"\n", b"\r", b"Host: h\r\n", b"Host", b":", b"X: ", b"\t", b"\r\n\r\n", b"\0",
+    b"\x7f", b"\xff", b"#", b'"', b"Content-Length: 5\r\n", b"HTTP/", b"1", b".", b"2", b"\x80",
+    b"(", b"A" * 30,
 ]  # fmt: skip
 
 

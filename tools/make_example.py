@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make those files of example/ that are too big or too derived to be committed.
 
-    python tools/make_example.py
+    python tools/make_example.py [DIRECTORY]
 
 large.bin      64 MiB for downloads and ranges. Every 4096-byte block begins with its own offset
                as 15 hexadecimal digits and a newline, and goes on with SHAKE-128 of those 16
@@ -85,13 +85,13 @@ def make_neighbour(original: Path) -> bool:
     return True
 
 
-def main() -> int:
-    made = [name + ".gz" for name in PRECOMPRESSED if make_neighbour(SITE / name)]
-    if make_large(SITE / "large.bin"):
+def main(site: Path) -> int:
+    made = [name + ".gz" for name in PRECOMPRESSED if make_neighbour(site / name)]
+    if make_large(site / "large.bin"):
         made.append(f"large.bin ({BLOCKS * BLOCK:,} bytes)")
     print("make_example:", "made " + ", ".join(made) if made else "nothing to do")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else SITE))

@@ -5,7 +5,8 @@ listed before it (tests/test_layers.py):
 
  0 words         errors  clock  grammar  journal  config  scoreboard
  1 wire          message  _pyparse  _fastparse  parse  body  render
- 2 answers       mime  pages  docroot  conditions  ranges  negotiate  listing  static  route
+ 2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
+                 listing  static  route
  3 conversation  _pysend  _fastsend  transport  accesslog  connection
  4 child         child
  5 master        listen  signals  modes  refuse  master

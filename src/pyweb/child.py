@@ -10,16 +10,18 @@ import os
 import signal
 import socket
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 from .connection import Connection, Service
-from .errors import Reason
+from .errors import Disconnected, Reason
 from .scoreboard import Slot
 from .transport import Transport
 
 EXIT_DEFECT = 70
+# The master's word to leave now: what is being answered is logged as broken off, with ENDED.
+END = signal.SIGUSR1
 
-_DEFAULTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 # The terminal's signals are for the master, which tells its children in its own way.
 _IGNORED = (signal.SIGINT, signal.SIGQUIT)
 
@@ -42,6 +44,8 @@ class Child:
             transport = Transport(sock, self._lifeline, self._service.config.engine)
             Connection(self._service, transport, peer, slot).serve()
             code = 0
+        except Disconnected:
+            code = 0  # END came before or after all that matters
         except BaseException:
             for line in traceback.format_exc().splitlines():
                 self._service.journal.say(f"{Reason.INTERNAL:d} {line}")
@@ -50,12 +54,29 @@ class Child:
 
     def _become_a_child(self, sock: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
-        for number in _DEFAULTS:
-            signal.signal(number, signal.SIG_DFL)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self._drain)
+        signal.signal(END, _end)
         close_all_but({0, 1, 2, sock.fileno(), *self._keep})
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _drain(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGTERM for this process alone, or for all of a process group or a systemd unit: leave
+        after the answer that is being sent, as if the master had hung up."""
+        try:
+            ours, theirs = os.pipe()
+            os.close(theirs)
+            os.dup2(ours, self._lifeline)
+            os.close(ours)
+        except OSError:
+            pass
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(END, signal.SIG_IGN)
+    raise Disconnected(Reason.ENDED)
 
 
 def close_all_but(kept: set[int]) -> None:

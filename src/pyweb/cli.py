@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .config import BY_NAME, OPTIONS, Config, Option, Source, as_texts, build
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
+from .journal import printable
 from .parse import ENGINES
 from .server import open_root, serve
 
@@ -50,8 +52,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see pyweb --help")
 
-    def format_help(self) -> str:
-        return help_text()
+    def print_help(self, file: Any = None) -> None:
+        # argparse's own keeps silent when it can't write.
+        print(help_text(), end="", file=file)
 
 
 def help_text() -> str:
@@ -120,18 +123,19 @@ def from_environment(environ: Mapping[str, str]) -> Source:
         text = environ.get("PYWEB_" + option.key.upper())
         if text is not None:
             # Addresses have no spaces in them; field lines have, but no line ends.
-            many = text.split() if option.name == "bind" else text.splitlines()
-            values[option.name] = many if option.many else text
+            many = text.split() if option.name == "bind" else re.split("\r?\n", text)
+            values[option.name] = [word for word in many if word] if option.many else text
     return Source("the environment (PYWEB_*)", values)
 
 
 def from_file(path: str) -> Source:
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            # File names need not be UTF-8: --print-config writes them as they are.
+            table = tomllib.loads(file.read().decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise UsageError(f"config: {path!r}: {error.strerror}; name a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers and nests that are too large, too
         raise UsageError(f"config: {path!r} is not TOML: {error}") from None
     return Source(path, {name: _text_of(path, name, value) for name, value in table.items()})
 
@@ -150,6 +154,8 @@ def _text_of(path: str, name: str, value: object) -> str | list[str]:
 def _scalar(path: str, name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        raise UsageError(f"{path}: {name}: the number is too large")
     if isinstance(value, str | int | float):
         return str(value)
     raise UsageError(f"{path}: {name}: {value!r} is not text, a number, or true or false")
@@ -164,8 +170,8 @@ def _nearest(name: str) -> str:
 
 def configure(given: argparse.Namespace, environ: Mapping[str, str]) -> Config:
     sources = [from_command_line(given), from_environment(environ)]
-    path = given.config or environ.get("PYWEB_CONFIG")
-    if path:
+    path = environ.get("PYWEB_CONFIG") or None if given.config is None else given.config
+    if path is not None:
         sources.append(from_file(path))
     config = build(sources, ENGINES)
     open_root(config.directory).close()
@@ -202,15 +208,47 @@ def _run(arguments: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Gives the exit code."""
+    _open_standard_streams()
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
     except UsageError as error:
-        print(f"pyweb: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _complain(str(error), EXIT_USAGE)
     except StartError as error:
-        print(f"pyweb: {error}", file=sys.stderr)
-        return EXIT_CANNOT_START
+        return _complain(str(error), EXIT_CANNOT_START)
+    except KeyboardInterrupt:
+        pass  # before the server listens for signals
     except BrokenPipeError:
-        # Whoever read --help or --print-config has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up_stdout()  # whoever read --help or --print-config has seen enough
+    except OSError as error:
+        _give_up_stdout()
+        return _complain(f"standard output: {error.strerror}", EXIT_CANNOT_START)
     return EXIT_DONE
+
+
+def _open_standard_streams() -> None:
+    """Where 0, 1 or 2 is closed, the next file or socket would get its number, and the log would
+    be written into it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _give_up_stdout() -> None:
+    """What is buffered goes nowhere, instead of failing again when the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"pyweb: {printable(text)}", file=sys.stderr)
+    return code

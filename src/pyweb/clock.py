@@ -61,14 +61,16 @@ def http_date(seconds: float) -> bytes:
 
 
 # The three forms that a recipient must understand (RFC 9110 5.6.7); case matters.
+_DAY = "(?:" + "|".join(_DAYS) + ")"
+_LONG_DAY = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _MON = "(?P<month>" + "|".join(MONTHS) + ")"
 _HMS = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _FORMS = tuple(
     re.compile(form.encode())
     for form in (
-        rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) {_MON} (?P<year>\d{{4}}) {_HMS} GMT",
-        rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>\d\d)-{_MON}-(?P<year>\d\d) {_HMS} GMT",
-        rf"(?:{'|'.join(_DAYS)}) {_MON} (?P<day>[ \d]\d) {_HMS} (?P<year>\d{{4}})",
+        rf"{_DAY}, (?P<day>\d\d) {_MON} (?P<year>\d{{4}}) {_HMS} GMT",
+        rf"{_LONG_DAY}, (?P<day>\d\d)-{_MON}-(?P<year>\d\d) {_HMS} GMT",
+        rf"{_DAY} {_MON} (?P<day>[ \d]\d) {_HMS} (?P<year>\d{{4}})",
     )
 )
 
@@ -83,21 +85,21 @@ def parse_http_date(value: bytes) -> int | None:
 
 
 def _seconds(part: dict[str, bytes]) -> int | None:
-    year, day = _year(part["year"]), int(part["day"])
-    month = MONTHS.index(part["month"].decode()) + 1
+    year, month, day = int(part["year"]), MONTHS.index(part["month"].decode()) + 1, int(part["day"])
     hour, minute, second = int(part["hour"]), int(part["minute"]), int(part["second"])
+    if len(part["year"]) == 2:
+        year = _full_year(year, (month, day, hour, minute, second))
     if hour > 23 or minute > 59 or second > 60 or not 1 <= day <= _days_in(year, month):
         return None
     return ((_days_before(year, month) + day - 1) * 24 + hour) * 3600 + minute * 60 + second
 
 
-def _year(digits: bytes) -> int:
-    """Two digits: never more than 50 years in the future (RFC 9110 5.6.7)."""
-    if len(digits) == 4:
-        return int(digits)
-    this_year = time.gmtime().tm_year
-    year = this_year - this_year % 100 + int(digits)
-    return year - 100 if year > this_year + 50 else year
+def _full_year(digits: int, rest: tuple[int, ...]) -> int:
+    """The century of two digits: never more than 50 years in the future (RFC 9110 5.6.7)."""
+    now = time.gmtime()
+    year = now.tm_year - now.tm_year % 100 + digits
+    is_too_late = (year, *rest) > (now.tm_year + 50, *now[1:6])
+    return year - 100 if is_too_late else year
 
 
 def _days_in(year: int, month: int) -> int:

@@ -53,10 +53,10 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 def size(text: str) -> int:
     """Bytes; 64K, 10M, 1G and 1GiB are multiples of 1024."""
-    match = re.fullmatch(r"([0-9]{1,15}) ?([kmgt]?)(?:i?b)?", text.lower())
+    match = re.fullmatch(r"([0-9]{1,15}) ?(?:([kmgt])i?)?b?", text.lower(), re.ASCII)
     if not match:
         raise ValueError("a size: bytes, or a number with K, M, G or T")
-    return int(match[1]) * _UNITS[match[2]]
+    return int(match[1]) * _UNITS[match[2] or ""]
 
 
 def size_of_head(text: str) -> int:
@@ -67,6 +67,8 @@ def size_of_head(text: str) -> int:
 
 
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
+# What poll(2) can wait for: 2^31 ms are 24.8 days.
+_LONGEST = 2_000_000
 
 
 def seconds(text: str) -> float:
@@ -74,12 +76,15 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h|)", text.lower())
     if not match:
         raise ValueError("a time: seconds, or a number with ms, s, m or h")
-    return float(match[1]) * _SECONDS[match[2]]
+    value = round(float(match[1]) * _SECONDS[match[2]], 6)
+    if value > _LONGEST or 0 < value < 0.001:
+        raise ValueError(f"a time of 0, or from 1 ms to {_LONGEST} s")
+    return value
 
 
 def some_seconds(text: str) -> float:
     value = seconds(text)
-    if value <= 0:
+    if not value:
         raise ValueError("a time above 0")
     return value
 
@@ -118,12 +123,16 @@ def names(value: str) -> tuple[str, ...]:
 def address(value: str) -> Address:
     """ADDR, ADDR:PORT, [V6]:PORT, a bare IPv6 address, :PORT, unix:PATH."""
     if value.startswith("unix:"):
-        return Address("", path=text(value[5:]))
+        if not value[5:] or "\0" in value:
+            raise ValueError("a socket: unix:PATH")
+        return Address("", path=value[5:])
+    if re.fullmatch("[0-9]+", value):
+        raise ValueError(f"an address; a port alone is :{value}, or --port {value}")
     match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\](?::([0-9]+))?", value)
     if match is None and value.count(":") > 1:
         match = re.fullmatch(r"([0-9A-Fa-f:.%\w]+)()", value)
     if match is None:
-        match = re.fullmatch(r"([^:\[\]/\s]*)(?::([0-9]+))?", value)
+        match = re.fullmatch(r"([^:\[\]/\s\0]*)(?::([0-9]+))?", value)
     if match is None or not value:
         raise ValueError("an address: ADDR, ADDR:PORT, [IPV6]:PORT or unix:PATH")
     return Address(match[1] or "0.0.0.0", port(match[2]) if match[2] else None)
@@ -145,7 +154,8 @@ _OURS = (
 def header(value: str) -> tuple[bytes, bytes]:
     """Name: value"""
     name, colon, content = value.partition(":")
-    raw_name, raw = name.encode(), content.strip(" \t").encode("utf-8", "surrogateescape")
+    raw_name = name.encode("utf-8", "surrogateescape")
+    raw = content.strip(" \t").encode("utf-8", "surrogateescape")
     if not colon or not name or raw_name.strip(TCHAR) or raw.translate(None, FIELD):
         raise ValueError("a field: 'Name: value' on one line")
     if name.lower() in _OURS:
@@ -182,13 +192,13 @@ class Option:
 _SERVE, _LIMIT, _TIME, _LOG = "What is served, and where", "Limits", "Times", "Log"
 
 OPTIONS: tuple[Option, ...] = (
-    Option("bind", address, None, "ADDR[:PORT]", "address to listen on, or unix:PATH; repeatable",
-           _SERVE, "b", many=True),
-    Option("port", port, None, "PORT", "port for each --bind without one; 0: any that is free",
-           _SERVE),
+    Option("bind", address, None, "ADDR[:PORT]",
+           "address to listen on, or unix:PATH; repeatable [127.0.0.1]", _SERVE, "b", many=True),
+    Option("port", port, None, "PORT",
+           "port for each --bind without one; 0: any that is free [8000]", _SERVE),
     Option("directory", text, ".", "DIR", "the document root", _SERVE, "d"),
-    Option("index", names, "index.html,index.htm", "NAMES",
-           "files that answer for a directory, separated by commas", _SERVE),
+    Option("index", names, "index.html,index.htm", "NAME,NAME",
+           "files that answer for a directory", _SERVE),
     Option("no-listing", flag, "false", "", "a directory without index is refused, not listed",
            _SERVE),
     Option("header", header, None, "'NAME: VALUE'", "a field for every answer; repeatable",
@@ -196,7 +206,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("mode", one_of("fork", "prefork", "thread"), "fork", "MODE",
            "fork: a process for each connection", _SERVE),
     Option("engine", one_of("cython", "python"), None, "ENGINE",
-           "cython (compiled) or python (the interpreter alone)", _SERVE),
+           "cython (compiled) or python (the interpreter alone) [cython]", _SERVE),
     Option("max-connections", whole(1, 1_000_000), "1024", "N", "processes at once", _LIMIT),
     Option("per-client", whole(0, 1_000_000), "0", "N",
            "connections of one address at once, 503 beyond; 0: no limit", _LIMIT),
@@ -218,7 +228,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout-write", some_seconds, "60", "SECONDS", "for the answer, more as it leaves",
            _TIME),
     Option("min-rate", whole(0, 1 << 40), "500", "BYTES/S",
-           "each byte moved prolongs body and write by 1/rate; 0: by the whole time", _TIME),
+           "each byte moved prolongs both by 1/rate s; 0: by the whole time", _TIME),
     Option("timeout-idle", some_seconds, "15", "SECONDS", "for the next request", _TIME),
     Option("timeout-queue", seconds, "10", "SECONDS", "wait for a process, 503 after", _TIME),
     Option("grace", seconds, "30", "SECONDS", "for connections to end after SIGTERM", _TIME),
@@ -232,10 +242,12 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 @dataclass(frozen=True)
 class Config:
-    """Every option's value, checked. Times in seconds, sizes in bytes, 0 where it says "off"."""
+    """Every option's value, checked. Times in seconds, sizes in bytes, 0 where it says "off".
+
+    --port is in `bind`, where each address but a socket's path has one.
+    """
 
     bind: tuple[Address, ...]
-    port: int
     directory: str
     index: tuple[str, ...]
     no_listing: bool
@@ -278,8 +290,7 @@ def build(sources: list[Source], engines: tuple[str, ...]) -> Config:
     rank: dict[str, int] = {}
     for option in OPTIONS:
         values[option.key], rank[option.name] = _value(option, sources)
-    values["bind"] = _addresses(values["bind"], values["port"], rank)
-    values["port"] = 8000 if values["port"] is None else values["port"]
+    values["bind"] = _addresses(values["bind"], values.pop("port"), rank)
     values["engine"] = _engine(values["engine"], engines)
     config = Config(**values)
     _check_together(config)
@@ -352,6 +363,8 @@ def as_texts(config: Config) -> dict[str, bool | int | float | str | list[str]]:
     """Option names and values as a TOML file would have them."""
     shown: dict[str, bool | int | float | str | list[str]] = {}
     for option in OPTIONS:
+        if option.name == "port":
+            continue
         value = getattr(config, option.key)
         if option.name == "bind":
             shown[option.name] = [str(a) for a in value]
@@ -361,6 +374,6 @@ def as_texts(config: Config) -> dict[str, bool | int | float | str | list[str]]:
             ]
         elif option.name == "index":
             shown[option.name] = ",".join(value)
-        elif option.name != "port":
+        else:
             shown[option.name] = value
     return shown

@@ -94,9 +94,13 @@ class Connection:
         try:
             return self._service.answer(head)
         except Exception:
-            for line in traceback.format_exc().splitlines():
-                self._service.journal.say(line)
-            return refusal(HTTPError(Reason.INTERNAL, close=True))
+            return self._defect()
+
+    def _defect(self) -> Response:
+        """In an `except`: the traceback is for stderr, the client gets a bare 500."""
+        for line in traceback.format_exc().splitlines():
+            self._service.journal.say(line)
+        return refusal(HTTPError(Reason.INTERNAL, close=True))
 
     # Receiving.
 
@@ -182,7 +186,11 @@ class Connection:
     def _send(self, response: Response, head: Head | None, whole: bool) -> bool:
         keep = whole and not response.close and head is not None and self._may_keep(head)
         minor = head.minor if head else 1
-        header = render.header_bytes(response, minor, keep, self._service.extra)
+        try:
+            header = render.header_bytes(response, minor, keep, self._service.extra)
+        except ValueError:
+            response, keep = self._defect(), False
+            header = render.header_bytes(response, minor, keep, self._service.extra)
         parts = () if head and head.method == b"HEAD" else response.parts
         deadline = Deadline(self._config.timeout_write, self._config.min_rate)
         reason = response.reason

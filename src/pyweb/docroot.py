@@ -24,11 +24,14 @@ _BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 
 # O_NONBLOCK: a FIFO must not hold us; O_NOCTTY: a terminal must not become ours.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC
-# Where there is O_PATH, a directory that may be passed through need not be readable.
-PATH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# O_PATH: to see what is there without opening it; a directory that may be passed through need not
+# be readable. (Unlike open, openat2 answers EINVAL to O_NONBLOCK beside it.)
+PATH = os.O_PATH | os.O_CLOEXEC if hasattr(os, "O_PATH") else READ
+_DIRECTORY = os.O_DIRECTORY
 
-_MAX_LINKS = 40  # as the kernel: path_resolution(7)
+# As the kernel: path_resolution(7), PATH_MAX with its NUL.
+_MAX_LINKS = 40
+_MAX_PATH = 4095
 _MAX_RETRIES = 64
 
 
@@ -50,7 +53,7 @@ class DocRoot:
         for _ in range(_MAX_RETRIES):
             try:
                 return self._openat2(self.fd, path, flags, _BENEATH)
-            except BlockingIOError:
+            except (BlockingIOError, InterruptedError):
                 # EAGAIN: a rename raced with ".."; the kernel asks us to try again.
                 continue
         return walk(self.fd, path, flags)
@@ -66,8 +69,10 @@ def find_openat2(root: int) -> Openat2 | None:
         return None
     try:
         os.close(openat2(root, b".", PATH | _DIRECTORY, _BENEATH))
-    except OSError:
-        return None
+    except OSError as error:
+        # Any other failure is this directory's, and the walk would find it too.
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return None
     return openat2
 
 
@@ -92,10 +97,11 @@ def _by_ctypes() -> Openat2 | None:
 
     def openat2(dirfd: int, path: bytes, flags: int, resolve: int) -> int:
         how = how_type(flags, 0, resolve)
-        # 437 on every architecture.
-        fd = syscall(437, dirfd, ctypes.c_char_p(path), ctypes.byref(how), ctypes.sizeof(how))
+        size = ctypes.c_size_t(ctypes.sizeof(how))
+        number = ctypes.c_long(437)  # on every architecture
+        fd = syscall(number, ctypes.c_long(dirfd), ctypes.c_char_p(path), ctypes.byref(how), size)
         if fd < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise _error(ctypes.get_errno())
         return int(fd)
 
     return openat2
@@ -105,7 +111,8 @@ def walk(root: int, path: bytes, flags: int) -> int:
     """openat2 with RESOLVE_BENEATH, one component at a time.
 
     `..` goes back to the descriptor that we came from, never to what the kernel calls parent: a
-    directory that is moved away while we are in it leads nowhere else.
+    directory that is moved away while we are in it leads nowhere else. (What differs: the sysctl
+    fs.protected_symlinks knows nothing of us, and a path deeper than RLIMIT_NOFILE is EMFILE.)
     """
     walker = _Walker(root)
     try:
@@ -124,44 +131,38 @@ class _Walker:
             os.close(fd)
 
     def open(self, path: bytes, flags: int) -> int:
-        if not path:
-            raise _error(errno.ENOENT)
-        todo = self._split(path)
+        todo = _components(path)
         while todo:
             name = todo.pop()
-            if not todo and name not in (b"", b".", b".."):
-                fd = self._open_here(name, flags)
-                if fd is not None:
-                    return fd
-                todo = self._link(name)
-            elif not self._step(name):
-                todo += self._link(name)
-        return os.open(b".", flags | os.O_DIRECTORY, dir_fd=self._trail[-1])
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                self._step_back()
+                continue
+            is_last = not any(todo)
+            if is_last and todo:  # a slash behind it: a directory
+                flags |= _DIRECTORY
+            found = self._open_here(name, flags if is_last else PATH | _DIRECTORY)
+            if isinstance(found, bytes):
+                todo += self._follow(found)
+            elif is_last:
+                return found
+            else:
+                self._trail.append(found)
+        return os.open(b".", flags | _DIRECTORY, dir_fd=self._trail[-1])
 
-    def _split(self, path: bytes) -> list[bytes]:
-        """Components, the next one last. A trailing slash leaves an empty one: a directory."""
-        if path.startswith(b"/"):
+    def _step_back(self) -> None:
+        os.stat(b".", dir_fd=self._trail[-1])  # ".." too is looked up: by whoever may search here
+        if len(self._trail) == 1:
             raise _error(errno.EXDEV)
-        parts = path.split(b"/")
-        return [p for p in parts[-1:]] + [p for p in reversed(parts[:-1]) if p]
+        os.close(self._trail.pop())
 
-    def _step(self, name: bytes) -> bool:
-        """Into a directory; False: `name` is a symbolic link."""
-        if name in (b"", b"."):
-            return True
-        if name == b"..":
-            if len(self._trail) == 1:
-                raise _error(errno.EXDEV)
-            os.close(self._trail.pop())
-            return True
-        fd = self._open_here(name, PATH | _DIRECTORY)
-        if fd is None:
-            return False
-        self._trail.append(fd)
-        return True
+    def _open_here(self, name: bytes, flags: int) -> int | bytes:
+        """One component: a descriptor, or where the symbolic link points.
 
-    def _open_here(self, name: bytes, flags: int) -> int | None:
-        """One component that is no link; None: it is one."""
+        Whatever was opened is no link, and a target was read from one: what is swapped between the
+        two calls can make us answer ELOOP or ENOTDIR, no more.
+        """
         here = self._trail[-1]
         try:
             fd = os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
@@ -169,22 +170,35 @@ class _Walker:
             # ELOOP in Linux, EMLINK in FreeBSD; ENOTDIR where O_DIRECTORY was asked for.
             if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
                 raise
-            if not self._is_link(name):
-                raise
-            return None
+            return self._read_link(name, error)
         if stat.S_ISLNK(os.fstat(fd).st_mode):  # O_PATH opens the link itself
             os.close(fd)
-            return None
+            return self._read_link(name, _error(errno.ELOOP))
         return fd
 
-    def _is_link(self, name: bytes) -> bool:
-        return stat.S_ISLNK(os.lstat(name, dir_fd=self._trail[-1]).st_mode)
+    def _read_link(self, name: bytes, otherwise: OSError) -> bytes:
+        try:
+            return os.readlink(name, dir_fd=self._trail[-1])
+        except OSError as error:
+            raise (otherwise if error.errno == errno.EINVAL else error) from None
 
-    def _link(self, name: bytes) -> list[bytes]:
+    def _follow(self, target: bytes) -> list[bytes]:
         self._links += 1
         if self._links > _MAX_LINKS:
             raise _error(errno.ELOOP)
-        return self._split(os.readlink(name, dir_fd=self._trail[-1]))
+        return _components(target)
+
+
+def _components(path: bytes) -> list[bytes]:
+    """The next one last. A trailing slash leaves an empty one at the end of the path."""
+    if not path:
+        raise _error(errno.ENOENT)
+    if len(path) > _MAX_PATH:
+        raise _error(errno.ENAMETOOLONG)
+    if path.startswith(b"/"):
+        raise _error(errno.EXDEV)
+    parts = path.split(b"/")
+    return parts[-1:] + [part for part in reversed(parts[:-1]) if part]
 
 
 def _error(number: int) -> OSError:

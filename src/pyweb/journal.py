@@ -7,48 +7,54 @@ sink of stderr, with times. Not here: the access log's format.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import socket
 import stat
 import time
 
 # A write of so many bytes into a pipe is whole or not at all (pipe(7)); POSIX asks for 512.
 PIPE_BUF = select.PIPE_BUF
+# So much of a text is said; escaped, it still fits into PIPE_BUF.
+_LONGEST = 300
+
+LINES_LOST = "access log: lines are lost, nobody takes them (fast enough)"
+
+_NO_NOWAIT = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE)
 
 
 class Sink:
-    """A descriptor for lines. `lost`: lines that it did not take.
+    """A descriptor for lines. `lost`: lines that it did not take in this process.
 
     O_NONBLOCK belongs to the open file description, and stdout's is shared with whoever started
     us, so it can't be set there. Instead the pipe or terminal is opened anew through /proc, which
     makes a description of our own. Where that can't be (another user's pipe, no /proc) each write
-    asks poll first; two processes may then still race for the last room in a pipe.
+    says for itself that it won't wait; a socket's always does.
     """
 
     def __init__(self, fd: int) -> None:
+        self.fd = fd
         self.lost = 0
         self.is_pipe = False
-        self._asks = False
-        self.fd = fd
-        self._owned = False
+        self._push = self._write
         try:
             mode = os.fstat(fd).st_mode
         except OSError:
-            return  # closed (">&-"): every line is lost
-        if not stat.S_ISREG(mode):
-            self.is_pipe = not stat.S_ISCHR(mode)
-            self._open_anew(mode)
-
-    def _open_anew(self, mode: int) -> None:
-        self._asks = True
+            return  # no such descriptor: every line is lost
+        self.is_pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         if stat.S_ISSOCK(mode):
-            return
+            self._socket = socket.socket(fileno=os.dup(fd))
+            self.fd = self._socket.fileno()
+            self._push = self._send
+        elif not stat.S_ISREG(mode):
+            self._open_anew()
+
+    def _open_anew(self) -> None:
         try:
             self.fd = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
-            return
-        self._asks = False
-        self._owned = True
+            self._push = self._write_now
 
     @classmethod
     def open(cls, path: str) -> Sink:
@@ -57,29 +63,35 @@ class Sink:
         sink = cls(-1)
         sink.fd = os.open(path, flags, 0o640)
         sink.is_pipe = stat.S_ISFIFO(os.fstat(sink.fd).st_mode)
-        sink._owned = True
         return sink
 
     def write(self, line: bytes) -> bool:
         """One write(2). False: the line is lost."""
         try:
-            if not self._asks or self._has_room():
-                if os.write(self.fd, line) == len(line):
-                    return True
+            if self._push(line) == len(line):
+                return True
         except OSError:
             pass
         self.lost += 1
         return False
 
-    def _has_room(self) -> bool:
+    def _write(self, line: bytes) -> int:
+        return os.write(self.fd, line)
+
+    def _send(self, line: bytes) -> int:
+        return self._socket.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _write_now(self, line: bytes) -> int:
+        """Into a blocking description, without waiting."""
+        try:
+            return os.pwritev(self.fd, [line], -1, os.RWF_NOWAIT)
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_NOWAIT:
+                raise
+        # Second best: another process may take the room between the question and the write.
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
-        return bool(poll.poll(0))
-
-    def close(self) -> None:
-        if self._owned:
-            os.close(self.fd)
-            self._owned = False
+        return os.write(self.fd, line) if poll.poll(0) else 0
 
 
 class Journal:
@@ -92,29 +104,34 @@ class Journal:
     def say(self, text: str) -> None:
         now = time.time()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-        clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        clean = printable(text[:_LONGEST])
         line = f"{stamp}.{int(now * 1000) % 1000:03d} pyweb[{os.getpid()}] {clean}\n"
         self.sink.write(line.encode("utf-8", "backslashreplace"))
 
-    def say_often(self, text: str) -> None:
+    def say_often(self, text: str, count: int = 1) -> None:
         """Once a second at most for each text, with how often it happened meanwhile."""
         now = time.monotonic()
-        seen = self._seen.setdefault(text, [-1.0, 0.0])
-        seen[1] += 1
+        seen = self._seen.setdefault(text, [-1.0, 0])
+        seen[1] += count
         if now - seen[0] >= 1 or seen[0] < 0:
             self._say_counted(text, seen, now)
 
-    def flush(self) -> None:
+    def flush(self, *, at_once: bool = False) -> None:
         """Say what say_often has held back for a second."""
         now = time.monotonic()
         for text, seen in self._seen.items():
-            if seen[1] and now - seen[0] >= 1:
+            if seen[1] and (at_once or now - seen[0] >= 1):
                 self._say_counted(text, seen, now)
 
     def _say_counted(self, text: str, seen: list[float], now: float) -> None:
-        self.say(text if seen[1] == 1 else f"{text} ({seen[1]:.0f} times)")
-        seen[:] = [now, 0.0]
+        self.say(text if seen[1] == 1 else f"{text} ({seen[1]} times)")
+        seen[:] = [now, 0]
 
-    @property
-    def holds_back(self) -> bool:
-        return any(seen[1] for seen in self._seen.values())
+    def next_flush(self) -> float | None:
+        """When (monotonic) something that is held back may be said."""
+        return min((seen[0] + 1 for seen in self._seen.values() if seen[1]), default=None)
+
+
+def printable(text: str) -> str:
+    """On one line, and nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

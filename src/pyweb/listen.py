@@ -15,19 +15,26 @@ from .errors import StartError
 
 _CURES = {
     errno.EADDRINUSE: "something listens there already; choose another port, or 0 for any",
-    errno.EACCES: "not permitted; ports below 1024 need the right CAP_NET_BIND_SERVICE",
+    errno.EACCES: "ports below 1024 need the right CAP_NET_BIND_SERVICE; choose another",
     errno.EADDRNOTAVAIL: "this machine has no such address; see `ip addr`",
     errno.EAFNOSUPPORT: "this machine has no such kind of address",
+}
+_CURES_UNIX = {
+    errno.EADDRINUSE: "a server listens there, or it is no socket; choose another path",
+    errno.EACCES: "choose a directory in which you may write",
+    errno.EROFS: "choose a directory in which you may write",
+    errno.ENOENT: "make the directory first",
+    errno.ENOTDIR: "make the directory first",
 }
 
 
 class Listener:
-    """A listening, non-blocking socket. `path`: of a unix socket, removed at close."""
+    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end."""
 
     def __init__(self, sock: socket.socket, path: str = "") -> None:
         self.sock = sock
         self._path = path
-        self._inode = os.stat(path).st_ino if path else 0
+        self._identity = _identity(path) if path else None
 
     @property
     def url(self) -> str:
@@ -36,28 +43,43 @@ class Listener:
         host, port = self.sock.getsockname()[:2]
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
-    def close(self) -> None:
-        self.sock.close()
-
     def remove(self) -> None:
-        """Take the unix socket's name away, if it still is ours."""
+        """Take the unix socket's name away, if it still is ours.
+
+        Before close(): as long as the socket is open, no other file can have its inode number.
+        """
         try:
-            if self._path and os.stat(self._path).st_ino == self._inode:
+            if self._identity and _identity(self._path) == self._identity:
                 os.unlink(self._path)
         except OSError:
             pass
+        self._identity = None
+
+    def close(self) -> None:
+        """And remove()."""
+        self.remove()
+        self.sock.close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    info = os.lstat(path)
+    return info.st_dev, info.st_ino
 
 
 def listen(address: Address, backlog: int) -> Listener:
     """StartError."""
+    cures = _CURES_UNIX if address.path else _CURES
     try:
         return _listen_unix(address, backlog) if address.path else _listen_tcp(address, backlog)
     except socket.gaierror as error:
         raise StartError(f"{address}: {error.strerror}; name an address of this machine") from None
     except OSError as error:
-        cure = _CURES.get(error.errno or 0)
-        why = f"{error.strerror}{': ' + cure if cure else ''}"
-        raise StartError(f"can't listen on {address}: {why}") from None
+        why = error.strerror or str(error)  # "AF_UNIX path too long" has no number
+        cure = cures.get(error.errno or 0, "choose another")
+        raise StartError(f"can't listen on {address}: {why}; {cure}") from None
+    except ValueError:
+        # Names that getaddrinfo never gets to see: IDNA can't spell them.
+        raise StartError(f"{address}: no such name; name an address of this machine") from None
 
 
 def _listen_tcp(address: Address, backlog: int) -> Listener:
@@ -105,7 +127,11 @@ def _remove_stale(path: str) -> None:
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A server whose backlog is full would hold us: BlockingIOError, and it lives.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+        except OSError:
+            pass  # bind will say what it is

@@ -10,19 +10,30 @@ import os
 import re
 import stat
 
-from . import pages
+from . import conditions, pages
 from .docroot import PATH, DocRoot
+from .errors import HTTPError, Reason
 from .message import Head, Response
 from .negotiate import prefers_json
 
 _SORT = re.compile(rb"(?:^|&)sort=(name|size|date)(?:&|$)")
 _DESCENDING = re.compile(rb"(?:^|&)order=desc(?:&|$)")
 POLICY = (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'")
+_VARY = (b"Vary", b"Accept")
 _NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
 
 
 def listing(root: DocRoot, directory: int, segments: list[bytes], head: Head) -> Response:
-    """HTML, or JSON where the Accept field prefers it. `directory`: open for reading."""
+    """HTML, or JSON where the Accept field prefers it. `directory`: open for reading.
+
+    It has no validator: what it says changes without the directory's date. Conditions are judged
+    all the same (RFC 9110 13.2.1), and "*" means this too.
+    """
+    verdict = conditions.evaluate(head, None, None)
+    if verdict == conditions.FAILED:
+        raise HTTPError(Reason.PRECONDITION_FAILED)
+    if verdict == conditions.NOT_MODIFIED:
+        return Response(304, (_VARY,))
     entries = read_entries(root, directory, segments)
     query = head.query or b""
     match = _SORT.search(query)
@@ -35,7 +46,7 @@ def listing(root: DocRoot, directory: int, segments: list[bytes], head: Head) ->
         content_type = b"text/html; charset=utf-8"
         path = b"/" + b"".join(segment + b"/" for segment in segments)
         body = pages.listing_page(path, entries, sort, descending)
-    fields = ((b"Content-Type", content_type), _NOSNIFF, POLICY, (b"Vary", b"Accept"))
+    fields = ((b"Content-Type", content_type), _NOSNIFF, POLICY, _VARY)
     return Response(200, fields, (body,))
 
 

@@ -33,10 +33,16 @@ WAITING = 128
 _BATCH = 64
 # After a failed accept or fork: how long until the next try.
 _PAUSE = 0.1
-# From SIGTERM to SIGKILL for children that are ended.
+# From the word to leave to SIGKILL, for children that are ended.
 _LAST_WORDS = 1.0
 
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# accept(2): that one connection is gone already, or was of no use; the next may do.
+_GONE = frozenset(
+    (
+        errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT,
+        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EOPNOTSUPP, errno.ETIMEDOUT,
+    )
+)  # fmt: skip
 
 
 class Mode(Protocol):
@@ -46,7 +52,7 @@ class Mode(Protocol):
     def reap(self) -> None: ...
     def count(self) -> int: ...
     def of_peer(self, peer: str) -> int: ...
-    def end(self, number: int) -> None: ...
+    def end(self, *, kill: bool) -> None: ...
 
 
 class _Waiting:
@@ -64,6 +70,7 @@ class Master:
     def __init__(
         self,
         config: Config,
+        *,
         listeners: list[Listener],
         mode: Mode,
         refusals: Refusals,
@@ -85,14 +92,17 @@ class Master:
         self._accept_after = 0.0
         self._fork_after = 0.0
         self._no_room_since: float | None = None
-        self._reserve = os.open(os.devnull, os.O_RDONLY)
+        self._reserve = -1
         self._stop_at: float | None = None  # when --grace is over; None: not stopping
-        self._killed = False
+        self._ending = False  # children have been told to leave
 
     def run(self) -> None:
         while not self._finished():
-            self._poll_listeners(self._has_room())
-            ready = self._poll.poll(self._patience())
+            self._hold_reserve()
+            # One moment for both: what is not polled for because of it must be waited for.
+            now = time.monotonic()
+            self._poll_listeners(self._has_room(now))
+            ready = self._poll.poll(self._patience(now))
             self._handle_signals()
             self._mode.reap()
             self._serve_waiting()
@@ -104,17 +114,18 @@ class Master:
             for fd in self._refusals.expired():
                 self._poll.unregister(fd)
             self._journal.flush()
-        os.close(self._reserve)
+        self._refusals.close()
+        self._journal.flush(at_once=True)
 
     # Waiting for something to do.
 
     def _finished(self) -> bool:
         stopping = self._stop_at is not None
-        lingering = len(self._refusals) and not self._killed
+        lingering = len(self._refusals) and not self._ending
         return stopping and not (self._mode.count() or self._waiting or lingering)
 
-    def _has_room(self) -> bool:
-        return len(self._waiting) < WAITING and time.monotonic() >= self._accept_after
+    def _has_room(self, now: float) -> bool:
+        return len(self._waiting) < WAITING and now >= self._accept_after
 
     def _poll_listeners(self, wanted: bool) -> None:
         if wanted == self._polled:
@@ -126,55 +137,67 @@ class Master:
                 self._poll.unregister(fd)
         self._polled = wanted
 
-    def _patience(self) -> int | None:
+    def _patience(self, now: float) -> int | None:
         """Milliseconds until something is due; None: only an event can give us work."""
-        now = time.monotonic()
-        due = [self._refusals.next_deadline(), self._stop_at]
+        due = [self._refusals.next_deadline(), self._journal.next_flush(), self._stop_at]
         if self._waiting:
             due.append(self._waiting[0].since + self._config.timeout_queue)
-        due.extend(after for after in (self._accept_after, self._fork_after) if after > now)
-        if self._journal.holds_back:
-            due.append(now + 1)
+            if self._mode.count() < self._config.max_connections:
+                due.append(self._fork_after)
+        if self._accept_after > now:
+            due.append(self._accept_after)
         known = [moment for moment in due if moment is not None]
         return max(0, int((min(known) - now) * 1000) + 1) if known else None
 
     # Accepting.
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """A batch. True: there may be more."""
         for _ in range(_BATCH):
-            if not self._has_room():
-                return
+            if not self._has_room(time.monotonic()):
+                return False
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._no_descriptor(listener, error)
-                    return
-                continue  # the client left between its SYN and our accept
+                if error.errno in _GONE:
+                    continue
+                self._no_descriptor(listener, error)
+                return False
             self._no_room_since = None
             self._admit(sock, peer_name(sock, address))
+        return True
 
     def _no_descriptor(self, listener: socket.socket, error: OSError) -> None:
         """Don't spin: let the listener rest. After --timeout-queue of it, refuse in order."""
         now = time.monotonic()
         self._journal.say_often(f"accept: {error.strerror}: connections wait in the backlog")
         self._accept_after = now + _PAUSE
-        self._no_room_since = self._no_room_since or now
+        if self._no_room_since is None:
+            self._no_room_since = now
         if now - self._no_room_since >= self._config.timeout_queue:
             self._refuse_with_reserve(listener)
 
+    def _hold_reserve(self) -> None:
+        """A descriptor for the moment when there is no other. None to be had: later, then."""
+        if self._reserve < 0:
+            try:
+                self._reserve = os.open(os.devnull, os.O_RDONLY)
+            except OSError:
+                pass
+
     def _refuse_with_reserve(self, listener: socket.socket) -> None:
-        """The descriptor that we hold for this moment takes the connection and refuses it."""
+        """The reserve's place takes the connection, which is refused and lingers there."""
+        if self._reserve < 0:
+            return
         os.close(self._reserve)
+        self._reserve = -1
         try:
             sock, address = listener.accept()
-            self._refuse(_Waiting(sock, peer_name(sock, address)), Reason.OUT_OF_DESCRIPTORS)
-            sock.close()
         except OSError:
-            pass
-        self._reserve = os.open(os.devnull, os.O_RDONLY)
+            return
+        self._refuse(_Waiting(sock, peer_name(sock, address)), Reason.OUT_OF_DESCRIPTORS)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         new = _Waiting(sock, peer)
@@ -206,7 +229,7 @@ class Master:
             self._waiting.popleft()
         now = time.monotonic()
         while self._waiting and self._waiting[0].since + self._config.timeout_queue <= now:
-            failed = self._fork_after > now
+            failed = self._mode.count() < self._config.max_connections
             reason = Reason.FORK_FAILED if failed else Reason.PROCESSES_FULL
             self._journal.say_often(f"reason {reason:d}: 503, {reason.meaning}")
             self._refuse(self._waiting.popleft(), reason)
@@ -215,22 +238,18 @@ class Master:
         waited = time.monotonic() - one.since
         fd = self._refusals.refuse(one.sock, one.peer, waited, reason)
         if fd is not None:
-            self._poll.register(fd, select.POLLIN)
+            self._poll.register(fd, self._refusals.events(fd))
 
     # Signals.
 
     def _handle_signals(self) -> None:
-        for number in self._signals.read():
-            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                self._asked_to_stop(number)
+        for number in self._signals.read() - {signal.SIGCHLD}:
+            if self._stop_at is None and number != signal.SIGQUIT:
+                self._drain()
+            else:
+                self._end_children()
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self._end_children()
-
-    def _asked_to_stop(self, number: int) -> None:
-        if self._stop_at is None and number != signal.SIGQUIT:
-            self._drain()
-        else:
-            self._end_all()
 
     def _drain(self) -> None:
         """Take what the kernel has accepted for us, then nothing more; idle children go."""
@@ -238,7 +257,11 @@ class Master:
             f"stopping: {self._mode.count()} connections have {self._config.grace:g} s"
         )
         for listener in self._listeners.values():
-            self._accept(listener.sock)
+            listener.remove()
+            for _ in range(0, self._config.backlog, _BATCH):
+                if not self._accept(listener.sock):
+                    break
+                self._mode.reap()
         self._close_listeners()
         self._stop_at = time.monotonic() + self._config.grace
 
@@ -252,21 +275,12 @@ class Master:
             self._lifeline = -1
 
     def _end_children(self) -> None:
-        """--grace is over: SIGTERM, and a moment later SIGKILL."""
-        count = self._mode.count()
-        if count:
-            self._journal.say(f"reason {Reason.ENDED:d}: {count} connections are cut")
-        self._mode.end(signal.SIGKILL if self._killed else signal.SIGTERM)
-        self._killed = True
-        self._abandon_waiting()
-        self._stop_at = time.monotonic() + _LAST_WORDS
-
-    def _end_all(self) -> None:
-        """At once."""
+        """--grace is over, or nobody wants to wait for it: END, and a moment later SIGKILL."""
         self._close_listeners()
-        self._killed = True
-        self._end_children()
-
-    def _abandon_waiting(self) -> None:
+        if not self._ending and self._mode.count():
+            self._journal.say(f"reason {Reason.ENDED:d}: {self._mode.count()} connections are cut")
         while self._waiting:
             self._refuse(self._waiting.popleft(), Reason.PROCESSES_FULL)
+        self._mode.end(kill=self._ending)
+        self._ending = True
+        self._stop_at = time.monotonic() + _LAST_WORDS

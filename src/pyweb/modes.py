@@ -4,7 +4,7 @@
     reap()              collect those that have ended
     count()             how many serve
     of_peer(peer)       how many of them serve this address
-    end(signal)         tell all to end
+    end(kill=...)       tell all to end now; kill: don't ask
 
 The master calls them and knows no more. Not here: accepting, limits, waiting.
 """
@@ -17,15 +17,19 @@ import socket
 import time
 from collections import Counter
 
-from .child import EXIT_DEFECT, Child
+from .child import END, EXIT_DEFECT, Child
 from .errors import Reason
-from .journal import Journal
+from .journal import LINES_LOST, Journal
 from .scoreboard import LOST_LINES, Scoreboard, Slot
 from .signals import ALL
 
 
 class ForkMode:
-    """A process for each connection: the article's mode."""
+    """A process for each connection: the article's mode.
+
+    served   connections that got a process
+    cut      those whose process did not end by itself, or not well
+    """
 
     def __init__(self, child: Child, scoreboard: Scoreboard, journal: Journal) -> None:
         self._child = child
@@ -33,6 +37,7 @@ class ForkMode:
         self._journal = journal
         self._children: dict[int, tuple[Slot, str]] = {}
         self._peers: Counter[str] = Counter()
+        self._ending = False
         self.served = 0
         self.cut = 0
         self.lost_lines = 0
@@ -83,18 +88,26 @@ class ForkMode:
         lost = slot.get(LOST_LINES)
         if lost:
             self.lost_lines += lost
-            self._journal.say_often("access log: lines are lost, nobody takes them fast enough")
+            self._journal.say_often(LINES_LOST, lost)
         self._scoreboard.give_back(slot)
         code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            self.cut += 1
-            name = signal.Signals(-code).name
-            self._journal.say(
-                f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {peer}, was ended by {name}"
-            )
-        elif code == EXIT_DEFECT:
-            self.cut += 1
+        if not code or self._ending:
+            return
+        self.cut += 1
+        if code != EXIT_DEFECT:  # that one has said its last words itself
+            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"left with code {code}"
+            self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {peer}, {how}")
 
-    def end(self, number: int) -> None:
+    def end(self, *, kill: bool) -> None:
+        if not self._ending:
+            self.cut += len(self._children)
+        self._ending = True
         for pid in self._children:
-            os.kill(pid, number)
+            os.kill(pid, signal.SIGKILL if kill else END)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # real-time signals have no names

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+_XHTML = b"application/xhtml+xml"
 _QVALUE = re.compile(rb"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -31,29 +32,44 @@ def _weight(parameters: list[bytes]) -> float | None:
 def choose_coding(accept: bytes | None, available: list[bytes]) -> bytes | None:
     """One of `available` (best first), b"identity", or None: nothing is acceptable (12.5.3).
 
-    Between codings of one weight the server's order decides. A coding that the client names is
-    preferred to identity unless it gives identity a higher weight.
+    Between codings of one weight the server's order decides. A coding that the client accepts is
+    preferred to identity unless it gives identity a higher weight. Identity that is not mentioned,
+    not even by "*", is acceptable, but everything else is better.
     """
     if accept is None:
         return b"identity"
     given = weights(accept)
     rest = given.get(b"*")
-    best, best_weight = b"identity", given.get(b"identity", 0.0)
-    identity_refused = given.get(b"identity", 1.0 if rest is None else rest) == 0
+    identity = given.get(b"identity", rest)
+    best, best_weight = b"identity", identity or 0.0
     for coding in available:
         weight = given.get(coding, given.get(b"x-" + coding, rest or 0.0))
         if weight > best_weight or (weight == best_weight > 0 and best == b"identity"):
             best, best_weight = coding, weight
-    if best == b"identity" and identity_refused:
+    if best == b"identity" and identity == 0:
         return None
     return best
 
 
 def prefers_json(accept: bytes | None) -> bool:
-    """Does the client ask for JSON rather than HTML? Only if it names JSON with more weight."""
+    """Does the client ask for JSON rather than HTML? (12.5.1: the most specific range counts.)
+
+    Of equal weights, "application/json, */*" names JSON and not HTML; "*/*" prefers nothing, and
+    who prefers nothing gets HTML, as does who accepts neither.
+    """
     if accept is None:
         return False
     given = weights(accept)
-    json = given.get(b"application/json", 0.0)
-    html = max(given.get(b"text/html", 0.0), given.get(b"application/xhtml+xml", 0.0))
-    return json > html
+    json = _of_type(given, b"application", b"json")
+    html = max(_of_type(given, b"text", b"html"), given.get(_XHTML, 0.0))
+    if json != html:
+        return json > html
+    names_html = b"text/html" in given or _XHTML in given
+    return json > 0 and b"application/json" in given and not names_html
+
+
+def _of_type(given: dict[bytes, float], kind: bytes, subtype: bytes) -> float:
+    for media_range in (kind + b"/" + subtype, kind + b"/*", b"*/*"):
+        if media_range in given:
+            return given[media_range]
+    return 0.0

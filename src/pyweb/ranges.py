@@ -11,13 +11,17 @@ import re
 
 MAX_RANGES = 32
 
+# RFC 9110 14.1.1, with the empty members that a recipient must put up with (5.6.1.2).
+_UNIT = rb"[bB][yY][tT][eE][sS]="
 _SPEC = rb"(?:[0-9]+-[0-9]*|-[0-9]+)"
+_COMMA = rb"(?:[ \t]*,[ \t,]*)"
 _RANGES = re.compile(
-    rb"[bB][yY][tT][eE][sS]=[ \t,]*" + _SPEC + rb"(?:[ \t]*,[ \t,]*" + _SPEC + rb")*[ \t,]*"
+    _UNIT + _COMMA + rb"?" + _SPEC + rb"(?:" + _COMMA + _SPEC + rb")*" + _COMMA + rb"?"
 )
 _ONE = re.compile(rb"([0-9]*)-([0-9]*)")
 
 Slice = tuple[int, int]  # offset, count
+Spec = tuple[bytes, bytes]  # first and last position; one of them may be empty
 
 
 class Unsatisfiable(Exception):
@@ -32,10 +36,10 @@ def slices(value: bytes | None, length: int) -> list[Slice] | None:
     """
     if value is None or not _RANGES.fullmatch(value):
         return None
-    specs = _ONE.findall(value, value.index(b"=") + 1)
+    specs = [(_plain(a), _plain(b)) for a, b in _ONE.findall(value, value.index(b"=") + 1)]
     if len(specs) > MAX_RANGES or any(map(_is_backwards, specs)):
         return None
-    if not length and any(not first for first, _ in specs):
+    if not length and any(not first and last != b"0" for first, last in specs):
         return None  # the last n bytes of nothing: all of it, which Content-Range can't say
     found = [s for s in (_slice(*spec, length) for spec in specs) if s is not None]
     if not found:
@@ -45,14 +49,20 @@ def slices(value: bytes | None, length: int) -> list[Slice] | None:
     return found
 
 
+def _plain(digits: bytes) -> bytes:
+    """Without leading zeros. What is empty stays so."""
+    return digits and (digits.lstrip(b"0") or b"0")
+
+
 def _number(digits: bytes) -> int:
-    """19 digits and more are beyond every file; int() of thousands would cost time."""
-    return int(digits) if len(digits) < 19 else int(digits.lstrip(b"0")[:19] or b"0")
+    """20 digits are beyond every file; int() of thousands would cost time, or refuse."""
+    return int(digits) if len(digits) < 20 else 1 << 64
 
 
-def _is_backwards(spec: tuple[bytes, bytes]) -> bool:
+def _is_backwards(spec: Spec) -> bool:
+    """Compared as digits: however long they are, this is syntax (14.1.2), not arithmetic."""
     first, last = spec
-    return bool(first and last) and _number(last) < _number(first)
+    return bool(first and last) and (len(last), last) < (len(first), first)
 
 
 def _slice(first: bytes, last: bytes, length: int) -> Slice | None:

@@ -8,18 +8,20 @@ and the client might never see the answer.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 
 from . import render
 from .accesslog import AccessLog, Entry
 from .errors import HTTPError, Reason
+from .journal import LINES_LOST, Journal
 from .message import Fields
 from .route import refusal
 
 # How long, for how many bytes and for how many clients at once the master lingers.
 _SECONDS = 2.0
-_BYTES = 1 << 20
+_BYTES = 16 << 20
 _CLIENTS = 256
 
 _DISCARD = socket.MSG_DONTWAIT | socket.MSG_TRUNC
@@ -37,40 +39,48 @@ class _Lingering:
 class Refusals:
     """Connections that have been refused and linger. Their descriptors are polled by the loop."""
 
-    def __init__(self, log: AccessLog, extra: Fields, retry_after: int) -> None:
+    def __init__(self, log: AccessLog, journal: Journal, extra: Fields, retry_after: int) -> None:
         self._log = log
+        self._journal = journal
         self._extra = extra
         self._retry_after = b"%d" % max(1, retry_after)
         self._lingering: dict[int, _Lingering] = {}
         self.count = 0
+        self.lost_lines = 0
 
     def refuse(self, sock: socket.socket, peer: str, waited: float, reason: Reason) -> int | None:
-        """Answer 503. Gives the descriptor to poll for reading; None: the socket is closed."""
+        """Answer 503. Gives the descriptor to poll; None: the socket is closed."""
         self.count += 1
         error = HTTPError(reason, fields=((b"Retry-After", self._retry_after),), close=True)
         response = refusal(error)
-        answer = render.header_bytes(response, 1, False, self._extra)
-        content = b"".join(p for p in response.parts if isinstance(p, bytes))
-        self._log.write(Entry(peer, None, b"", response.status, len(content), waited, reason))
-        try:
-            sock.send(answer + content, socket.MSG_DONTWAIT)
-            sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            sock.close()
-            return None
-        if sock.family == socket.AF_UNIX or len(self._lingering) >= _CLIENTS:
-            # A unix socket has no MSG_TRUNC for streams: discarding would mean reading. It keeps
-            # what was sent to the peer even when it is closed with bytes unread.
+        head = render.header_bytes(response, 1, False, self._extra)
+        answer = head + b"".join(p for p in response.parts if isinstance(p, bytes))
+        sent = _send_once(sock, answer)
+        whole = sent == len(answer)
+        told = reason if whole else Reason.CLIENT_RESET
+        size = max(0, sent - len(head))
+        self._write(Entry(peer, None, b"", response.status, size, waited, told))
+        if not whole or len(self._lingering) >= _CLIENTS:
             sock.close()
             return None
         self._lingering[sock.fileno()] = _Lingering(sock)
         return sock.fileno()
 
+    def _write(self, entry: Entry) -> None:
+        if not self._log.write(entry):
+            self.lost_lines += 1
+            self._journal.say_often(LINES_LOST)
+
+    def events(self, fd: int) -> int:
+        """What to poll `fd` for. A unix socket has no MSG_TRUNC for streams: what its client
+        sends stays where it is, and the hang-up alone (always polled for) is waited for."""
+        return 0 if self._lingering[fd].sock.family == socket.AF_UNIX else select.POLLIN
+
     def ready(self, fd: int) -> bool:
         """Discard what has come. True: done with it, the descriptor is closed."""
         one = self._lingering[fd]
         try:
-            count = len(one.sock.recv(65536, _DISCARD))
+            count = len(one.sock.recv(65536, _DISCARD)) if self.events(fd) else 0
         except BlockingIOError:
             return False
         except OSError:
@@ -92,6 +102,10 @@ class Refusals:
     def next_deadline(self) -> float | None:
         return min((one.until for one in self._lingering.values()), default=None)
 
+    def close(self) -> None:
+        for fd in list(self._lingering):
+            self._close(fd)
+
     def __contains__(self, fd: int) -> bool:
         return fd in self._lingering
 
@@ -100,3 +114,13 @@ class Refusals:
 
     def _close(self, fd: int) -> None:
         self._lingering.pop(fd).sock.close()
+
+
+def _send_once(sock: socket.socket, answer: bytes) -> int:
+    """How much the socket took; nothing more will come."""
+    try:
+        sent = sock.send(answer, socket.MSG_DONTWAIT)
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return 0
+    return sent

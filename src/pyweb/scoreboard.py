@@ -25,23 +25,30 @@ class Scoreboard:
     def __init__(self, slots: int) -> None:
         self._map = mmap.mmap(-1, slots * _SLOT.size)
         self._words = memoryview(self._map).cast("q")
-        self._free = list(range(slots - 1, -1, -1))
+        self._free: list[int] = []  # of those that have been taken before
+        self._next = 0
         self.slots = slots
 
     def take(self, started_ms: int) -> Slot:
         """A free slot, for a child about to be forked. IndexError when all are taken."""
-        slot = Slot(self._words, self._free.pop())
+        slot = Slot(self._words, self._free.pop() if self._free else self._fresh())
         slot.clear()
         slot.set(STATE, STARTING)
         slot.set(STARTED_MS, started_ms)
         return slot
+
+    def _fresh(self) -> int:
+        if self._next == self.slots:
+            raise IndexError("all slots are taken")
+        self._next += 1
+        return self._next - 1
 
     def give_back(self, slot: Slot) -> None:
         slot.clear()
         self._free.append(slot.number)
 
     def taken(self) -> int:
-        return self.slots - len(self._free)
+        return self._next - len(self._free)
 
     def close(self) -> None:
         self._words.release()

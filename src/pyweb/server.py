@@ -31,15 +31,15 @@ def serve(config: Config) -> None:
     root = open_root(config.directory)
     stdout, journal = Sink(1), Journal(Sink(2))
     log = AccessLog(_log_sink(config, stdout), config.log_format)
+    signals = SignalPipe()  # from here on a signal ends us in order
     listeners = listen_on_all(config)
-    signals = SignalPipe()
     try:
         for listener in listeners:
             stdout.write(listener.url.encode("utf-8", "surrogateescape") + b"\n")
         _run(config, root, log, journal, listeners, signals)
     finally:
         for listener in listeners:
-            listener.remove()
+            listener.close()
 
 
 def _run(
@@ -53,36 +53,61 @@ def _run(
     index = tuple(map(os.fsencode, config.index))
     router = Router(StaticSite(root, index, config.no_listing))
     service = Service(config, router.answer, log, journal)
-    lifeline, lifeline_of_master = os.pipe()
-    board = Scoreboard(config.max_connections)
+    try:
+        lifeline, lifeline_of_master = os.pipe()
+        board = Scoreboard(config.max_connections)
+    except OSError as error:
+        raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
     shared = [root.fd, lifeline, journal.sink.fd]
     if log.sink is not None:
         shared.append(log.sink.fd)
     mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
-    refusals = Refusals(log, config.header, int(config.timeout_queue))
-    master = Master(config, listeners, mode, refusals, signals, journal, lifeline_of_master)
+    refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
+    master = Master(
+        config,
+        listeners=listeners,
+        mode=mode,
+        refusals=refusals,
+        signals=signals,
+        journal=journal,
+        lifeline=lifeline_of_master,
+    )
     journal.say(
-        f"serving {os.path.abspath(config.directory)}: mode {config.mode},"
+        f"serving {_absolute(config.directory)}: mode {config.mode},"
         f" engine {config.engine}, up to {config.max_connections} processes"
     )
     # What lives now lives until the end: a collection in a child must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
     master.run()
+    lost = mode.lost_lines + refusals.lost_lines
     journal.say(
         f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
-        + (f"; {mode.lost_lines} log lines lost" if mode.lost_lines else "")
+        + (f"; {lost} log lines lost" if lost else "")
     )
+
+
+def _absolute(directory: str) -> str:
+    try:
+        return os.path.abspath(directory)
+    except OSError:
+        return directory  # the current directory has been removed
 
 
 def open_root(directory: str) -> DocRoot:
     """UsageError."""
     try:
-        return DocRoot(directory)
+        root = DocRoot(directory)
     except OSError as error:
         raise UsageError(
             f"directory: {directory!r}: {error.strerror}; name an existing directory"
         ) from None
+    if not os.access(".", os.X_OK, dir_fd=root.fd, effective_ids=True):
+        root.close()
+        raise UsageError(
+            f"directory: {directory!r}: Permission denied; name one that this user may enter"
+        )
+    return root
 
 
 def listen_on_all(config: Config) -> list[Listener]:
@@ -94,7 +119,6 @@ def listen_on_all(config: Config) -> list[Listener]:
     except StartError:
         for listener in listeners:
             listener.close()
-            listener.remove()
         raise
     return listeners
 

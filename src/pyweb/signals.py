@@ -1,7 +1,8 @@
 """Signals become bytes on a pipe; the loop acts.
 
-A handler runs between two lines of anything, so it does nothing: the interpreter writes the
-signal's number to the pipe, and whoever polls the pipe reads what was wished.
+A handler runs between two lines of anything, so it only notes the signal. The interpreter's own
+handler, in C, writes a byte to the pipe, and that wakes whoever polls it; which signals came is
+kept beside the pipe, so that a pipe full of SIGCHLD can't drop a SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,10 +15,6 @@ HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
 ALL = signal.valid_signals()
 
 
-def _note(_number: int, _frame: FrameType | None) -> None:
-    """The number is on the pipe already."""
-
-
 class SignalPipe:
     """`fd` is readable when a signal of HEARD has come."""
 
@@ -25,18 +22,26 @@ class SignalPipe:
         self.fd, self._write = os.pipe()
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write, False)
-        # A full pipe says that a signal has come, which is all that matters.
+        self._heard: set[int] = set()
+        # A full pipe wakes too.
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _note) for number in HEARD}
+        self._before = {number: signal.signal(number, self._note) for number in HEARD}
+        # Whoever started us may have left them blocked.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._heard.add(number)
 
     def read(self) -> set[int]:
         """The signals that have come since."""
-        found: set[int] = set()
-        while True:
-            try:
-                found.update(os.read(self.fd, 512))
-            except BlockingIOError:
-                return found
+        # In this order: a signal that comes in between is kept, and at worst wakes us for nothing.
+        try:
+            while os.read(self.fd, 512):
+                pass
+        except BlockingIOError:
+            pass
+        heard, self._heard = self._heard, set()
+        return heard
 
     def close(self) -> None:
         for number, handler in self._before.items():

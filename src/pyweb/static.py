@@ -24,8 +24,10 @@ ALLOW = (b"Allow", b"GET, HEAD, OPTIONS")
 _NOSNIFF = (b"X-Content-Type-Options", b"nosniff")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# RFC 3986 3.3: pchar without pct-encoded, for a Location made of decoded segments.
-_PCHAR = re.compile(rb"[^A-Za-z0-9\-._~!$&'()*+,;=:@]")
+# RFC 3986 3.3: all but pchar, for a Location made of decoded segments.
+_NOT_PCHAR = re.compile(rb"[^A-Za-z0-9\-._~!$&'()*+,;=:@]")
+# Year 1 is the first that an HTTP date can write.
+_FIRST_DATE = -62135596800
 
 # What an errno of open(2) means to the client; anything else is STORAGE.
 _REASONS = {
@@ -33,6 +35,10 @@ _REASONS = {
     errno.ENOTDIR: Reason.NOT_FOUND,
     errno.ENAMETOOLONG: Reason.NOT_FOUND,
     errno.ELOOP: Reason.NOT_FOUND,
+    errno.ESTALE: Reason.NOT_FOUND,
+    # Names that this file system can't hold.
+    errno.EINVAL: Reason.NOT_FOUND,
+    errno.EILSEQ: Reason.NOT_FOUND,
     errno.EXDEV: Reason.OUTSIDE_ROOT,
     errno.EACCES: Reason.FORBIDDEN,
     errno.EPERM: Reason.FORBIDDEN,
@@ -61,7 +67,7 @@ class Target:
     def location(self, query: bytes | None) -> bytes:
         """This path with a slash at its end, encoded anew: one leading slash (never the two of
         another host's name), no byte that could end the field."""
-        path = b"".join(b"/" + _PCHAR.sub(_escape, segment) for segment in self.segments)
+        path = b"".join(b"/" + _NOT_PCHAR.sub(_escape, segment) for segment in self.segments)
         return path + b"/" + (b"" if query is None else b"?" + query)
 
 
@@ -82,7 +88,7 @@ def decode(path: bytes) -> Target:
     for place, segment in enumerate(segments):
         if _is_hidden(segment) and not (place == 0 and segment == b".well-known"):
             raise HTTPError(Reason.HIDDEN)
-    return Target(segments, raw[-1] == b"" or segments[-1] in (b".", b".."))
+    return Target(segments, raw[-1] == b"")
 
 
 def _decode_segment(segment: bytes) -> bytes:
@@ -102,6 +108,9 @@ def failure(error: OSError) -> HTTPError:
     return HTTPError(_REASONS.get(error.errno or 0, Reason.STORAGE))
 
 
+Opened = tuple[int, os.stat_result]
+
+
 class Files:
     """The descriptors opened for one answer. Those that it doesn't keep are closed with it,
     however it ends: no function below has to remember."""
@@ -110,7 +119,21 @@ class Files:
         self._root = root
         self._opened: list[int] = []
 
-    def open(self, path: bytes, flags: int = READ) -> tuple[int, os.stat_result]:
+    def open(self, path: bytes) -> Opened:
+        """A regular file, to be read. IsADirectoryError; ENODEV for what is neither.
+
+        It is looked at before it is opened: to open a FIFO wakes its writer, and some devices act
+        when they are opened. And after, because names change.
+        """
+        _check_regular(self._open(path, PATH)[1])
+        opened = self._open(path, READ)
+        _check_regular(opened[1])
+        return opened
+
+    def open_directory(self, path: bytes) -> int:
+        return self._open(path + b"/", READ | os.O_DIRECTORY)[0]
+
+    def _open(self, path: bytes, flags: int) -> Opened:
         fd = self._root.open(path, flags)
         self._opened.append(fd)
         return fd, os.fstat(fd)
@@ -121,7 +144,11 @@ class Files:
                 os.close(fd)
 
 
-Opened = tuple[int, os.stat_result]
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
 class StaticSite:
@@ -151,15 +178,8 @@ class StaticSite:
             return self._answer_directory(head, target, files)
         try:
             opened = files.open(target.relative)
-        except PermissionError:
-            # A directory that may be passed through but not read still has an index.
-            if _is_directory(target, files):
-                return redirect(target, head)
-            raise
-        if stat.S_ISDIR(opened[1].st_mode):
+        except IsADirectoryError:
             return redirect(target, head)
-        if not stat.S_ISREG(opened[1].st_mode):
-            raise HTTPError(Reason.NOT_A_FILE)
         return answer_file(head, target.segments, opened, files)
 
     def _answer_directory(self, head: Head, target: Target, files: Files) -> Response:
@@ -167,25 +187,13 @@ class StaticSite:
             segments = [*target.segments, name]
             try:
                 opened = files.open(b"/".join(segments))
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 continue  # one that may not be read is not passed over
-            if stat.S_ISREG(opened[1].st_mode):
-                return answer_file(head, segments, opened, files)
-        return self._answer_listing(head, target, files)
-
-    def _answer_listing(self, head: Head, target: Target, files: Files) -> Response:
-        directory, _ = files.open(target.relative + b"/", READ | os.O_DIRECTORY)
+            return answer_file(head, segments, opened, files)
+        directory = files.open_directory(target.relative)
         if self._no_listing:
             raise HTTPError(Reason.LISTING_OFF)
         return listing(self._root, directory, target.segments, head)
-
-
-def _is_directory(target: Target, files: Files) -> bool:
-    try:
-        files.open(target.relative, PATH | os.O_DIRECTORY)
-    except OSError:
-        return False
-    return True
 
 
 def answer_file(head: Head, segments: list[bytes], opened: Opened, files: Files) -> Response:
@@ -211,11 +219,9 @@ def _neighbours(segments: list[bytes], files: Files) -> dict[bytes, Opened]:
     path = b"/".join(segments)
     for coding, suffix in mime.CODINGS:
         try:
-            opened = files.open(path + suffix)
+            found[coding] = files.open(path + suffix)
         except OSError:
             continue
-        if stat.S_ISREG(opened[1].st_mode):
-            found[coding] = opened
     return found
 
 
@@ -231,8 +237,9 @@ def redirect(target: Target, head: Head) -> Response:
 
 
 def entity_tag(status: os.stat_result, coding: bytes) -> bytes:
-    """Strong: the kernel's time in ns and the size change when the content does. No inode: two
-    servers with copies of one file agree. One tag for each coding (RFC 9110 8.8.3.3)."""
+    """Strong: the kernel's time in ns and the size change when the content does (but for two
+    changes within one tick, 4 ms, before Linux 6.13). No inode: two servers with copies of one
+    file agree. One tag for each coding (RFC 9110 8.8.3.3)."""
     suffix = b"" if coding == b"identity" else b"-" + coding
     return b'"%x-%x%s"' % (status.st_mtime_ns, status.st_size, suffix)
 
@@ -243,15 +250,20 @@ def represent(
     """200, 206 or 304 for an open regular file; HTTPError for 412 and 416."""
     fd, status = opened
     etag = entity_tag(status, coding)
-    # Never later than Date (RFC 9110 8.8.2.1), whatever the file's clock says.
-    modified = min(int(status.st_mtime), int(time.time()))
+    now = int(time.time())
+    # Never later than Date (RFC 9110 8.8.2.1), whatever the file's clock says. (st_mtime, a float,
+    # would round the last fraction of a second up to the next one.)
+    modified = max(_FIRST_DATE, min(status.st_mtime_ns // 1_000_000_000, now))
     verdict = conditions.evaluate(head, etag, modified)
     if verdict == conditions.FAILED:
         raise HTTPError(Reason.PRECONDITION_FAILED)
     if verdict == conditions.NOT_MODIFIED:
         return _not_modified(fields, etag)
     fields = [*fields, (b"ETag", etag), (b"Last-Modified", http_date(modified))]
-    pieces = _wanted(head, etag, modified, status.st_size)
+    pieces = None
+    # Range means something to GET alone (RFC 9110 14.2).
+    if head.method == b"GET" and conditions.range_holds(head, etag, modified, now):
+        pieces = _wanted(head, status.st_size)
     if pieces is not None:
         return _partial(fd, status.st_size, pieces, fields)
     return Response(200, tuple(fields), (FileBody(fd, 0, status.st_size),), files=(fd,))
@@ -263,10 +275,7 @@ def _not_modified(fields: list[tuple[bytes, bytes]], etag: bytes) -> Response:
     return Response(304, ((b"ETag", etag), *kept))
 
 
-def _wanted(head: Head, etag: bytes, modified: int, size: int) -> list[ranges.Slice] | None:
-    """Range means something to GET alone (RFC 9110 14.2)."""
-    if head.method != b"GET" or not conditions.range_holds(head, etag, modified):
-        return None
+def _wanted(head: Head, size: int) -> list[ranges.Slice] | None:
     try:
         return ranges.slices(head.get(b"range"), size)
     except ranges.Unsatisfiable:

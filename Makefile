@@ -1,0 +1,61 @@
+# What a newcomer needs is the first two; everything else is for those who work on pyweb.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd)
+
+.PHONY: help serve test lint format bench wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+serve: $(VENV)/.serve ## set up what is needed and serve the example site
+	@$(BIN)/python tools/make_example.py
+	@exec $(BIN)/pyweb $(PORT) example
+
+test: $(VENV)/.test ## set up what is needed and run the tests
+	$(BIN)/pytest
+
+lint: $(VENV)/.lint ## ruff, mypy, cython-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH=$(BIN):$$PATH cython-lint src/pyweb/*.pyx src/pyweb/*.pxd
+
+format: $(VENV)/.lint ## let ruff lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test ## run the benchmarks
+	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name
+
+wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
+	$(BIN)/python -m build
+
+clean: ## remove what was made
+	rm -rf $(VENV) build dist src/*.egg-info src/pyweb/*.so example/large.bin example/*.gz
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'pyweb needs Python 3.11 or later: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'no venv module: on Debian, apt install python3-venv' >&2; exit 1; }
+
+# Editable, so that a change is served at once. Without a C compiler: the pure-Python engine.
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --editable
+define install
+	@echo 'pyweb: setting up ($@)'
+	@$(INSTALL) '.$(1)' 2>$(VENV)/log || \
+	  if $(BIN)/python tools/can_compile.py; then cat $(VENV)/log >&2; exit 1; else \
+	  echo 'pyweb: no C compiler or no Python headers: building the pure-Python engine' >&2; \
+	  PYWEB_PURE=1 $(INSTALL) '.$(1)'; fi
+	@touch $@
+endef
+
+$(VENV)/.serve: $(VENV)/bin/python $(BUILT_FROM)
+	$(call install,)
+$(VENV)/.test: $(VENV)/bin/python $(BUILT_FROM)
+	$(call install,[test])
+$(VENV)/.lint: $(VENV)/bin/python $(BUILT_FROM)
+	$(call install,[test,lint])
