@@ -18,10 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import pyweb
 from pyweb.parse import ENGINES
+
+# A loaded machine is slow; that is no defect of what is tested.
+hypothesis.settings.register_profile("pyweb", deadline=None)
+hypothesis.settings.load_profile("pyweb")
 
 # For whatever should happen at once: never waited for when all is well.
 PATIENCE = 20.0

@@ -222,11 +222,20 @@ def test_a_deadline_passes(ticking: Clock) -> None:
 
 def test_it_grows_with_the_bytes_moved(ticking: Clock) -> None:
     deadline = Deadline(10, min_rate=500)
-    deadline.moved(500)
-    assert deadline.left() == 11
+    ticking.now += 4
+    deadline.moved(1000)
+    assert deadline.left() == 8
     ticking.now += 1
     deadline.moved(250)
-    assert deadline.left() == 10.5
+    assert deadline.left() == 7.5
+
+
+def test_a_burst_buys_no_more_than_the_whole_time(ticking: Clock) -> None:
+    """The kernel takes the first megabytes at once, also for a client that never reads."""
+    deadline = Deadline(10, min_rate=500)
+    ticking.now += 3
+    deadline.moved(10_000_000)
+    assert deadline.left() == 10
 
 
 def test_a_trickle_dies_and_an_honest_client_lives(ticking: Clock) -> None:

@@ -15,10 +15,12 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 class Deadline:
-    """`seconds` from now on; each byte moved adds 1 / min_rate of a second.
+    """`seconds` from now on; each byte moved adds 1 / min_rate of a second, but the deadline is
+    never further away than `seconds`.
 
-    So a slow but honest transfer lives and a trickle dies. min_rate (bytes/s) 0: no rate is
-    asked for, and each byte moved starts the `seconds` anew.
+    So a slow but honest transfer lives, a trickle dies, and so does a client that stalls: what
+    the kernel's buffers took at once buys no time. min_rate (bytes/s) 0: no rate is asked for,
+    and each byte moved starts the `seconds` anew.
     """
 
     __slots__ = ("_min_rate", "_seconds", "at")
@@ -29,10 +31,9 @@ class Deadline:
         self.at = time.monotonic() + seconds
 
     def moved(self, count: int) -> None:
-        if self._min_rate:
-            self.at += count / self._min_rate
-        else:
-            self.at = time.monotonic() + self._seconds
+        fullest = time.monotonic() + self._seconds
+        earned = self.at + count / self._min_rate if self._min_rate else fullest
+        self.at = min(fullest, earned)
 
     def left(self) -> float:
         """Seconds, never below 0."""

@@ -14,6 +14,8 @@ from .message import PHRASES, Fields, Response
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # 1xx, 204 and 304 have no content, and so no length (RFC 9110 8.6; for 304 it would be the 200's).
 _NO_LENGTH = (204, 304)
+# A Vary of --header joins ours: without ours a cache would give one coding to all.
+_ADDED = {b"vary"}
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -23,7 +25,7 @@ def status_line(status: int) -> bytes:
 
 def header_bytes(response: Response, minor: int, keep_alive: bool, extra: Fields) -> bytes:
     """Status line, fields and the empty line. `extra`: --header; it wins over the answer's own."""
-    own = {name.lower() for name, _ in extra}
+    own = {name.lower() for name, _ in extra} - _ADDED
     fields = [(b"Date", now_date()), (b"Server", b"pyweb"), *response.fields]
     fields = [pair for pair in fields if pair[0].lower() not in own]
     if response.status not in _NO_LENGTH:

@@ -7,6 +7,7 @@ and an idle connection ends. Not here: what the bytes mean.
 
 from __future__ import annotations
 
+import errno
 import math
 import select
 import socket
@@ -26,6 +27,15 @@ _RECEIVE = 65536
 _LINGER_SECONDS = 5.0
 _LINGER_SILENCE = 2.0
 _LINGER_BYTES = 64 << 20
+
+
+# What can only be the file's fault when header and file are sent together.
+_OF_THE_FILE = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENODATA)
+
+
+def _broken(error: OSError) -> Disconnected:
+    of_the_file = error.errno in _OF_THE_FILE
+    return Disconnected(Reason.STORAGE if of_the_file else Reason.CLIENT_RESET)
 
 
 class TimedOut(Exception):
@@ -96,8 +106,8 @@ class Transport:
         while done < len(data):
             try:
                 moved = self._push.push_bytes(self._sock, data, done)
-            except OSError:
-                raise Disconnected(Reason.CLIENT_RESET) from None
+            except OSError as error:
+                raise _broken(error) from None
             done = self._moved(done, moved, deadline)
 
     def _send_file(self, header: bytes, body: FileBody, deadline: Deadline) -> None:
@@ -107,8 +117,8 @@ class Transport:
                 moved = self._push.push_file(
                     self._sock, header, body.fd, body.offset, body.count, done
                 )
-            except OSError:
-                raise Disconnected(Reason.CLIENT_RESET) from None
+            except OSError as error:
+                raise _broken(error) from None
             done = self._moved(done, moved, deadline)
 
     def _moved(self, before: int, after: int, deadline: Deadline) -> int:
