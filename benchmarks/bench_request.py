@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pairs import compare
+from pairs import compare, told
 
 from pyweb.parse import ENGINES
 
@@ -73,5 +73,4 @@ def test_ratio(benchmark: Any, start: Callable[..., int], kind: str) -> None:
     for _, sock in held:
         sock.close()
     benchmark.extra_info.update(found)
-    print(f"\n{kind}: python / cython {found['b_over_a']:.2f}"
-          f" [{found['low']:.2f}, {found['high']:.2f}]")  # fmt: skip
+    print(f"\n{kind}: python / cython {told(found)}")

@@ -44,3 +44,8 @@ def interval(values: list[float], rounds: int = 2000) -> tuple[float, float]:
     dice = random.Random(1)  # the same data give the same interval
     medians = sorted(statistics.median(dice.choices(values, k=len(values))) for _ in range(rounds))
     return medians[int(rounds * 0.025)], medians[int(rounds * 0.975)]
+
+
+def told(found: dict[str, float]) -> str:
+    """The ratio and its interval, for a person."""
+    return "{b_over_a:.2f} [{low:.2f}, {high:.2f}]".format(**found)

@@ -15,6 +15,9 @@ from pyweb.parse import Limits
 LIMITS = Limits(8190, 65536, 100, 1 << 20)
 
 
+LARGE = Limits(8190, 65536, 100, 1 << 30)
+
+
 def chunked() -> Chunked:
     return Chunked(LIMITS, _pyparse.parse_fields)
 
@@ -66,7 +69,7 @@ def test_bad_chunks_are_refused_at_every_cut(case: object) -> None:
     data = case.data.split(b"\r\n\r\n", 1)[1]  # type: ignore[attr-defined]
     for size in (1, 2, 3, len(data)):
         with pytest.raises(HTTPError) as caught:
-            decode(Chunked(Limits(8190, 65536, 100, 1 << 30), _pyparse.parse_fields), cut(data, size))
+            decode(Chunked(LARGE, _pyparse.parse_fields), cut(data, size))
         assert caught.value.reason == case.reason  # type: ignore[attr-defined]
         assert caught.value.close
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import PATIENCE, Client, ServeFixture, until
 
 from pyweb.accesslog import AccessLog
-from pyweb.cli import configure
 from pyweb.cli import _arguments as arguments
+from pyweb.cli import configure
 from pyweb.connection import BodyReader, Connection, Service
 from pyweb.errors import Disconnected, Reason
 from pyweb.journal import Journal, Sink
@@ -35,7 +35,9 @@ def reset(client: Client) -> None:
 
 
 @pytest.mark.parametrize("option", ["--timeout-header", "--timeout-idle"])
-def test_silent_connection_ends_without_a_byte(serve: ServeFixture, engine: str, option: str) -> None:
+def test_silent_connection_ends_without_a_byte(
+    serve: ServeFixture, engine: str, option: str
+) -> None:
     server = serve("--engine", engine, option, "0.3")
     with server.connect() as client:
         assert client.is_closed()
@@ -178,7 +180,9 @@ def test_a_refused_flood_still_gets_its_answer(
 def test_unread_body_gets_its_answer(serve: ServeFixture, engine: str) -> None:
     server = serve("--engine", engine)
     with server.connect() as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 5000000)
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 5000000
+        )
         answer = client.answer()
         assert (answer.status, answer["connection"]) == (405, "close")
         assert client.is_closed()
