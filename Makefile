@@ -31,24 +31,29 @@ bench: $(VENV)/.test ## run the benchmarks
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name
 
 wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
-	$(BIN)/python -m build
+	$(BIN)/python -m build --quiet 2>/dev/null || $(BIN)/python -m build
+	@ls dist
 
 clean: ## remove what was made
-	rm -rf $(VENV) build dist src/*.egg-info src/pyweb/*.so example/large.bin example/*.gz
+	rm -rf $(VENV) build dist src/*.egg-info src/pyweb/*.so example/large.bin example/*.gz \
+	  .hypothesis .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'pyweb needs Python 3.11 or later: make PYTHON=python3.12 ...' >&2; exit 1; }
+	  { echo '$(PYTHON): not found, or older than Python 3.11: make PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo 'no venv module: on Debian, apt install python3-venv' >&2; exit 1; }
 
 # Editable, so that a change is served at once. Without a C compiler: the pure-Python engine.
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --editable
+comma := ,
 define install
 	@echo 'pyweb: setting up ($@)'
 	@$(INSTALL) '.$(1)' 2>$(VENV)/log || \
 	  if $(BIN)/python tools/can_compile.py; then cat $(VENV)/log >&2; exit 1; else \
-	  echo 'pyweb: no C compiler or no Python headers: building the pure-Python engine' >&2; \
+	  echo 'pyweb: no C compiler or no Python headers: building the pure-Python engine (for the' >&2; \
+	  echo '  compiled one: apt install gcc python3-dev, then make clean)' >&2; \
 	  PYWEB_PURE=1 $(INSTALL) '.$(1)'; fi
 	@touch $@
 endef
@@ -58,4 +63,4 @@ $(VENV)/.serve: $(VENV)/bin/python $(BUILT_FROM)
 $(VENV)/.test: $(VENV)/bin/python $(BUILT_FROM)
 	$(call install,[test])
 $(VENV)/.lint: $(VENV)/bin/python $(BUILT_FROM)
-	$(call install,[test,lint])
+	$(call install,[test$(comma)lint])

@@ -13,7 +13,7 @@ import h11
 import httptools
 import pytest
 from conftest import BROWSER
-from pairs import compare, told
+from pairs import compare, tell
 
 from pyweb import _pyparse
 from pyweb.parse import ENGINES, Limits, Parser
@@ -85,4 +85,4 @@ def test_policy(benchmark: Any, engine: str) -> None:
 def test_ratio(benchmark: Any, name: str) -> None:
     found = benchmark.pedantic(compare, args=(BEST, SIDES[name], 500), rounds=1)
     benchmark.extra_info.update(found)
-    print(f"\n{name} / {ENGINES[0]}: {told(found)}")
+    tell(f"parse: {name} / {ENGINES[0]}", found)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pairs import compare, told
+from pairs import compare, tell
 
 from pyweb.parse import ENGINES
 
@@ -73,4 +73,4 @@ def test_ratio(benchmark: Any, start: Callable[..., int], kind: str) -> None:
     for _, sock in held:
         sock.close()
     benchmark.extra_info.update(found)
-    print(f"\n{kind}: python / cython {told(found)}")
+    tell(f"request, {kind}: python / cython", found)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pairs import TOLD
 
 # A request as Chromium sends it: 15 fields, about 700 bytes.
 BROWSER = (
@@ -54,3 +55,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., int]]:
     for process in running:
         process.terminate()
         process.wait(20)
+
+
+@pytest.hookimpl(trylast=True)  # behind the tables
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The ratios last; the rows of pytest-benchmark tell how long measuring them took."""
+    if TOLD:
+        terminalreporter.section("time ratios, interleaved pairs: median [95 % interval]")
+        for line in TOLD:
+            terminalreporter.line(line)

@@ -46,6 +46,9 @@ def interval(values: list[float], rounds: int = 2000) -> tuple[float, float]:
     return medians[int(rounds * 0.025)], medians[int(rounds * 0.975)]
 
 
-def told(found: dict[str, float]) -> str:
-    """The ratio and its interval, for a person."""
-    return "{b_over_a:.2f} [{low:.2f}, {high:.2f}]".format(**found)
+TOLD: list[str] = []
+
+
+def tell(what: str, found: dict[str, float]) -> None:
+    """Remember a ratio and its interval; conftest prints them where a person looks."""
+    TOLD.append("{:40} {b_over_a:8.2f}  [{low:.2f}, {high:.2f}]".format(what, **found))

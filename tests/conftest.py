@@ -22,6 +22,7 @@ import hypothesis
 import pytest
 
 import pyweb
+from pyweb.config import MODES
 from pyweb.parse import ENGINES
 
 # A loaded machine is slow; that is no defect of what is tested.
@@ -335,3 +336,10 @@ def _python_for_all() -> str:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(params=[(m, e) for m in MODES for e in ENGINES], ids="-".join)
+def way(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The options of each mode with each engine."""
+    mode, engine = request.param
+    return "--mode", mode, "--engine", engine

@@ -14,6 +14,7 @@ import pytest
 from conftest import PATIENCE, Client, ServeFixture, until
 
 from pyweb.accesslog import AccessLog
+from pyweb.child import Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
 from pyweb.connection import BodyReader, Connection, Service
@@ -21,7 +22,10 @@ from pyweb.errors import Disconnected, Reason
 from pyweb.journal import Journal, Sink
 from pyweb.message import Head, Response
 from pyweb.scoreboard import REASON, REQUESTS, Scoreboard
-from pyweb.transport import TimedOut, Transport
+from pyweb.transport import Transport
+from pyweb.wait import TimedOut
+
+Way = tuple[str, ...]
 
 HELLO = b"GET /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -35,17 +39,15 @@ def reset(client: Client) -> None:
 
 
 @pytest.mark.parametrize("option", ["--timeout-header", "--timeout-idle"])
-def test_silent_connection_ends_without_a_byte(
-    serve: ServeFixture, engine: str, option: str
-) -> None:
-    server = serve("--engine", engine, option, "0.3")
+def test_silent_connection_ends_without_a_byte(serve: ServeFixture, way: Way, option: str) -> None:
+    server = serve(*way, option, "0.3")
     with server.connect() as client:
         assert client.is_closed()
     assert server.log() == []
 
 
-def test_idle_connection_ends_without_a_byte(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine, "--timeout-idle", "0.3")
+def test_idle_connection_ends_without_a_byte(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way, "--timeout-idle", "0.3")
     with server.connect() as client:
         client.send(HELLO)
         assert client.answer().status == 200
@@ -53,8 +55,8 @@ def test_idle_connection_ends_without_a_byte(serve: ServeFixture, engine: str) -
     assert len(server.wait_for_log(1)) == 1
 
 
-def test_an_empty_line_alone_is_no_request(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine, "--timeout-header", "0.3")
+def test_an_empty_line_alone_is_no_request(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way, "--timeout-header", "0.3")
     for data in (b"\r\n", b"\r"):
         with server.connect() as client:
             client.send(data)
@@ -63,8 +65,8 @@ def test_an_empty_line_alone_is_no_request(serve: ServeFixture, engine: str) -> 
 
 
 @pytest.mark.parametrize("data", [b"G", b"GET / HTTP/1.1\r\nHost: h\r\n", b"\r\nGET"])
-def test_partial_head_gets_408(serve: ServeFixture, engine: str, data: bytes) -> None:
-    server = serve("--engine", engine, "--timeout-header", "0.3")
+def test_partial_head_gets_408(serve: ServeFixture, way: Way, data: bytes) -> None:
+    server = serve(*way, "--timeout-header", "0.3")
     with server.connect() as client:
         client.send(data)
         answer = client.answer()
@@ -73,9 +75,9 @@ def test_partial_head_gets_408(serve: ServeFixture, engine: str, data: bytes) ->
     assert server.wait_for_log(1)[0].endswith(" 3")
 
 
-def test_a_trickle_of_head_does_not_prolong(serve: ServeFixture, engine: str) -> None:
+def test_a_trickle_of_head_does_not_prolong(serve: ServeFixture, way: Way) -> None:
     """One deadline for the whole head, not for each recv."""
-    server = serve("--engine", engine, "--timeout-header", "0.5")
+    server = serve(*way, "--timeout-header", "0.5")
     ticks = 0
     with server.connect() as client:
         client.sock.settimeout(0.1)
@@ -89,8 +91,8 @@ def test_a_trickle_of_head_does_not_prolong(serve: ServeFixture, engine: str) ->
     assert ticks < 50
 
 
-def test_body_timeout(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine, "--timeout-body", "0.3")
+def test_body_timeout(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way, "--timeout-body", "0.3")
     for framing in (b"Content-Length: 5\r\n\r\nhel", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel"):
         with server.connect() as client:
             client.send(b"POST / HTTP/1.1\r\nHost: h\r\n" + framing)
@@ -99,22 +101,22 @@ def test_body_timeout(serve: ServeFixture, engine: str) -> None:
     assert all(line.endswith(" 4") for line in server.wait_for_log(2))
 
 
-def test_a_client_that_never_reads_is_let_go(serve: ServeFixture, engine: str, site: Path) -> None:
+def test_a_client_that_never_reads_is_let_go(serve: ServeFixture, way: Way, site: Path) -> None:
     (site / "big").write_bytes(b"x" * (64 << 20))
-    server = serve("--engine", engine, "--timeout-write", "0.5")
+    server = serve(*way, "--timeout-write", "0.5")
     with server.connect() as client:
         client.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
         line = server.wait_for_log(1)[0]
     assert line.endswith(" 5")
-    until(lambda: server.children() == [], "the child to leave")
+    until(lambda: way[1] != "fork" or server.children() == [], "the child to leave")
 
 
 # Rude clients.
 
 
-def test_reset_in_the_midst_of_an_answer(serve: ServeFixture, engine: str, site: Path) -> None:
+def test_reset_in_the_midst_of_an_answer(serve: ServeFixture, way: Way, site: Path) -> None:
     (site / "big").write_bytes(b"x" * (64 << 20))
-    server = serve("--engine", engine)
+    server = serve(*way)
     client = server.connect()
     client.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
     client.sock.recv(1000)
@@ -125,8 +127,8 @@ def test_reset_in_the_midst_of_an_answer(serve: ServeFixture, engine: str, site:
     assert server.ask("/hello.txt").status == 200
 
 
-def test_leaving_in_the_midst_of_a_head(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine)
+def test_leaving_in_the_midst_of_a_head(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way)
     with server.connect() as client:
         client.send(b"GET /hel")
     line = server.wait_for_log(1)[0]
@@ -134,8 +136,8 @@ def test_leaving_in_the_midst_of_a_head(serve: ServeFixture, engine: str) -> Non
     assert line.endswith(" 1")
 
 
-def test_leaving_in_the_midst_of_a_body(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine)
+def test_leaving_in_the_midst_of_a_body(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way)
     with server.connect() as client:
         client.send(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhel")
     line = server.wait_for_log(1)[0]
@@ -143,8 +145,8 @@ def test_leaving_in_the_midst_of_a_body(serve: ServeFixture, engine: str) -> Non
     assert line.endswith(" 1")
 
 
-def test_half_close_gets_all_answers(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine)
+def test_half_close_gets_all_answers(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way)
     with server.connect() as client:
         client.send(HELLO * 3)
         client.sock.shutdown(socket.SHUT_WR)
@@ -152,10 +154,10 @@ def test_half_close_gets_all_answers(serve: ServeFixture, engine: str) -> None:
         assert client.is_closed()
 
 
-def test_hundred_thousand_pipelined(serve: ServeFixture, engine: str) -> None:
+def test_hundred_thousand_pipelined(serve: ServeFixture, way: Way) -> None:
     """They all are answered, in order, while the client sends on."""
-    server = serve("--engine", engine, "--access-log", "off")
-    count = 100_000 if engine == "cython" else 20_000
+    server = serve(*way, "--access-log", "off")
+    count = 100_000 if way == ("--mode", "fork", "--engine", "cython") else 10_000
     request = b"HEAD /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n"
     with server.connect() as client:
         sender = threading.Thread(target=client.send, args=(request * count,))
@@ -167,18 +169,18 @@ def test_hundred_thousand_pipelined(serve: ServeFixture, engine: str) -> None:
 
 @pytest.mark.parametrize("megabytes", [1, 10])
 def test_a_refused_flood_still_gets_its_answer(
-    serve: ServeFixture, engine: str, megabytes: int
+    serve: ServeFixture, way: Way, megabytes: int
 ) -> None:
     """Lingering: the answer is there though megabytes were on their way."""
-    server = serve("--engine", engine)
+    server = serve(*way)
     with server.connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * (megabytes << 17))
         assert client.answer().status == 431
         assert client.is_closed()
 
 
-def test_unread_body_gets_its_answer(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine)
+def test_unread_body_gets_its_answer(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way)
     with server.connect() as client:
         client.send(
             b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 5000000
@@ -188,8 +190,8 @@ def test_unread_body_gets_its_answer(serve: ServeFixture, engine: str) -> None:
         assert client.is_closed()
 
 
-def test_keepalive_requests(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine, "--keepalive-requests", "2")
+def test_keepalive_requests(serve: ServeFixture, way: Way) -> None:
+    server = serve(*way, "--keepalive-requests", "2")
     with server.connect() as client:
         client.send(HELLO * 5)
         assert client.answer().get("connection") is None
@@ -221,9 +223,13 @@ class Bench:
         self.board = Scoreboard(1)
         self.slot = self.board.take(0)
         self.service = service
-        self.transport = Transport(far, -1, config.engine)
+        self.transport = Transport(far, config.engine)
         self.connection = Connection(service, self.transport, "peer", self.slot)
+        self._driver = Driver(self.connection, far, -1)
         self.journal = journal
+
+    def drive(self, steps):  # type: ignore[no-untyped-def]
+        return self._driver.run(steps)
 
     def close(self) -> None:
         self.near.close()
@@ -253,7 +259,7 @@ def test_a_defect_is_answered_with_500(bench, engine: str) -> None:  # type: ign
 
     one = bench(broken, "--engine", engine)
     one.near.sendall(HELLO)
-    assert one.connection.serve() == Reason.INTERNAL
+    assert one.drive(one.connection.serve()) == Reason.INTERNAL
     answer = Client(one.near).answer()
     assert answer.status == 500
     assert answer["connection"] == "close"
@@ -269,7 +275,7 @@ def test_a_control_character_never_reaches_the_wire(bench) -> None:  # type: ign
 
     one = bench(injected)
     one.near.sendall(HELLO)
-    one.connection.serve()
+    one.drive(one.connection.serve())
     data = one.near.recv(65536)
     assert b"Set-Cookie" not in data
 
@@ -281,7 +287,7 @@ def test_continue_is_sent_when_the_body_is_wanted(bench, minor: int) -> None:  #
     head = Head(b"POST", b"/", minor, (), path=b"/", length=5, expects_continue=bool(minor))
     reader = BodyReader(one.service, one.transport, head, b"")
     got: list[bytes] = []
-    thread = threading.Thread(target=lambda: got.append(reader.read()))
+    thread = threading.Thread(target=lambda: got.append(one.drive(reader.read())))
     thread.start()
     if minor:
         assert one.near.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -297,7 +303,7 @@ def test_no_continue_when_the_body_has_begun(bench) -> None:  # type: ignore[no-
     head = Head(b"POST", b"/", 1, (), path=b"/", length=5, expects_continue=True)
     reader = BodyReader(one.service, one.transport, head, b"he")
     one.near.sendall(b"llo")
-    assert reader.read() + reader.read() == b"hello"
+    assert one.drive(reader.read()) + one.drive(reader.read()) == b"hello"
     one.near.setblocking(False)
     with pytest.raises(BlockingIOError):
         one.near.recv(1)
@@ -307,7 +313,7 @@ def test_a_body_that_stops_is_told(bench) -> None:  # type: ignore[no-untyped-de
     one = bench(lambda head: Response(204), "--timeout-body", "0.1")
     head = Head(b"POST", b"/", 1, (), path=b"/", length=5)
     with pytest.raises(TimedOut):
-        BodyReader(one.service, one.transport, head, b"").read()
+        one.drive(BodyReader(one.service, one.transport, head, b"").read())
     one.near.shutdown(socket.SHUT_WR)
     with pytest.raises(Disconnected):
-        BodyReader(one.service, one.transport, head, b"").read()
+        one.drive(BodyReader(one.service, one.transport, head, b"").read())

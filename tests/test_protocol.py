@@ -8,6 +8,7 @@ import pytest
 from cases import CASES, Case
 from conftest import Answer, Client, ServeFixture, Server
 
+from pyweb.config import MODES
 from pyweb.parse import ENGINES
 
 Sender = Callable[[Client, bytes], None]
@@ -35,15 +36,19 @@ def answers(client: Client, case: Case) -> list[Answer]:
     return [client.answer(method) for _ in case.statuses]
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+WAYS = [(mode, engine) for mode in MODES for engine in ENGINES]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids="-".join)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """One server for all cases of an engine."""
+    """One server for all cases of a mode and an engine."""
+    mode, engine = request.param
     from conftest import make_site
 
-    root = tmp_path_factory.mktemp(f"protocol-{request.param}")
-    made = Server(make_site(root), root / "server", "--engine", request.param)
+    root = tmp_path_factory.mktemp(f"protocol-{mode}-{engine}")
+    made = Server(make_site(root), root / "server", "--mode", mode, "--engine", engine)
     yield made
     made.stop()
 

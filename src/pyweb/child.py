@@ -6,17 +6,22 @@ has closed every descriptor that isn't its own. Its exit code is 0 unless pyweb 
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import socket
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 from .connection import Connection, Service
 from .errors import Disconnected, Reason
+from .journal import Journal
 from .scoreboard import Slot
 from .transport import Transport
+from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
 EXIT_DEFECT = 70
 # The master's word to leave now: what is being answered is logged as broken off, with ENDED.
@@ -24,6 +29,50 @@ END = signal.SIGUSR1
 
 # The terminal's signals are for the master, which tells its children in its own way.
 _IGNORED = (signal.SIGINT, signal.SIGQUIT)
+
+
+class Driver:
+    """Drives one conversation with poll, which also watches the lifeline: the read end of a pipe
+    whose write end only the master holds. When it hangs up, the master is draining or dead; an
+    idle connection ends, and another with its present answer."""
+
+    def __init__(self, connection: Connection, sock: socket.socket, lifeline: int) -> None:
+        self._connection = connection
+        self._sock = sock
+        self._lifeline = lifeline
+        self._poll = select.poll()
+        self._poll.register(sock, READ)
+        if lifeline >= 0:
+            self._poll.register(lifeline, 0)
+
+    def run(self, steps: Steps[Reason]) -> Reason:
+        """To the end."""
+        try:
+            wait = next(steps)
+            while True:
+                wait = steps.send(self._outcome(wait))
+        except StopIteration as end:
+            reason: Reason = end.value
+            return reason
+
+    def _outcome(self, wait: Wait) -> int:
+        if wait.kind == TURN:
+            return READY
+        self._poll.modify(self._sock, wait.events)
+        while True:
+            gone = self._connection.drained and wait.kind == IDLE
+            # Rounded up: a poll that wakes a moment early would spin until the deadline.
+            patience = 0 if gone else math.ceil(wait.deadline.left() * 1000)
+            ready = dict(self._poll.poll(patience))
+            if self._lifeline in ready:
+                self._connection.drained = True
+                self._poll.unregister(self._lifeline)  # heard once for all
+            if self._sock.fileno() in ready:
+                return READY  # a request that is there already gets its answer, the last
+            if gone:
+                return DRAINED
+            if not ready and not wait.deadline.left():
+                return TIMED_OUT
 
 
 class Child:
@@ -39,30 +88,20 @@ class Child:
         """In the forked process, all signals blocked."""
         code = EXIT_DEFECT
         try:
-            self._become_a_child(sock)
+            become_a_child({sock.fileno(), *self._keep}, term=self._drain, end=_end)
             sock.setblocking(False)
-            transport = Transport(sock, self._lifeline, self._service.config.engine)
-            Connection(self._service, transport, peer, slot).serve()
+            transport = Transport(sock, self._service.config.engine)
+            connection = Connection(self._service, transport, peer, slot)
+            Driver(connection, sock, self._lifeline).run(connection.serve())
             code = 0
         except Disconnected:
             code = 0  # END came before or after all that matters
         except BaseException:
-            for line in traceback.format_exc().splitlines():
-                self._service.journal.say(f"{Reason.INTERNAL:d} {line}")
+            tell_defect(self._service.journal)
         finally:
             os._exit(code)
 
-    def _become_a_child(self, sock: socket.socket) -> None:
-        signal.set_wakeup_fd(-1)
-        for number in _IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, self._drain)
-        signal.signal(END, _end)
-        close_all_but({0, 1, 2, sock.fileno(), *self._keep})
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def _drain(self, _number: int, _frame: FrameType | None) -> None:
+    def _drain(self) -> None:
         """SIGTERM for this process alone, or for all of a process group or a systemd unit: leave
         after the answer that is being sent, as if the master had hung up."""
         try:
@@ -74,9 +113,42 @@ class Child:
             pass
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _end() -> None:
     signal.signal(END, signal.SIG_IGN)
     raise Disconnected(Reason.ENDED)
+
+
+def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[], None]) -> None:
+    """From here on a process of its own: its signals, its descriptors. All signals are blocked
+    when it begins. `term`, `end`: what SIGTERM and END do."""
+
+    def on_term(_number: int, _frame: FrameType | None) -> None:
+        term()
+
+    def on_end(_number: int, _frame: FrameType | None) -> None:
+        end()
+
+    signal.set_wakeup_fd(-1)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, on_term)
+    signal.signal(END, on_end)
+    close_all_but({0, 1, 2, *keep})
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def tell_defect(journal: Journal) -> None:
+    """In an `except`: the last words of a process that fails."""
+    for line in traceback.format_exc().splitlines():
+        journal.say(f"{Reason.INTERNAL:d} {line}")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # real-time signals have no names
 
 
 def close_all_but(kept: set[int]) -> None:

@@ -7,6 +7,7 @@ text into a value or says what it must be. Not here: argparse, files, the enviro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from .errors import UsageError
 from .grammar import FIELD, TCHAR
 
 Parse = Callable[[str], Any]
+
+MODES = ("fork", "prefork", "thread")
 
 # _fastparse.pxd has room for so many fields.
 MAX_FIELDS = 1000
@@ -189,7 +192,8 @@ class Option:
         return self.parse is flag
 
 
-_SERVE, _LIMIT, _TIME, _LOG = "What is served, and where", "Limits", "Times", "Log"
+_SERVE, _POOL = "What is served, and where", "The pool"
+_LIMIT, _TIME, _LOG = "Limits", "Times", "Log"
 
 OPTIONS: tuple[Option, ...] = (
     Option("bind", address, None, "ADDR[:PORT]",
@@ -203,10 +207,23 @@ OPTIONS: tuple[Option, ...] = (
            _SERVE),
     Option("header", header, None, "'NAME: VALUE'", "a field for every answer; repeatable",
            _SERVE, many=True),
-    Option("mode", one_of("fork", "prefork", "thread"), "fork", "MODE",
-           "fork: a process for each connection", _SERVE),
+    Option("mode", one_of(*MODES), "fork", "MODE",
+           "fork (a process for each connection), prefork or thread", _SERVE),
     Option("engine", one_of("cython", "python"), None, "ENGINE",
            "cython (compiled) or python (the interpreter alone) [cython]", _SERVE),
+    Option("workers", whole(1, 10_000), None, "N",
+           "prefork: workers in the pool, at the least [usable CPUs]", _POOL),
+    Option("min-spare", whole(0, 10_000), "0", "N",
+           "prefork: grow while fewer workers are idle; 0: don't", _POOL),
+    Option("max-spare", whole(0, 10_000), "0", "N",
+           "prefork: shrink while more workers are idle; 0: don't", _POOL),
+    Option("max-requests", whole(0, 1_000_000_000), "0", "N",
+           "prefork: a worker leaves after so many; 0: never", _POOL),
+    Option("max-requests-jitter", whole(0, 1_000_000_000), "0", "N",
+           "up to so many more, so that not all leave at once", _POOL),
+    Option("max-connections-per-child", whole(0, 1_000_000_000), "0", "N",
+           "prefork: likewise; 1: spare children that serve one connection", _POOL),
+    Option("threads", whole(1, 1000), "8", "N", "thread: threads in the one process", _POOL),
     Option("max-connections", whole(1, 1_000_000), "1024", "N", "processes at once", _LIMIT),
     Option("per-client", whole(0, 1_000_000), "0", "N",
            "connections of one address at once, 503 beyond; 0: no limit", _LIMIT),
@@ -254,6 +271,13 @@ class Config:
     header: tuple[tuple[bytes, bytes], ...]
     mode: str
     engine: str
+    workers: int
+    min_spare: int
+    max_spare: int
+    max_requests: int
+    max_requests_jitter: int
+    max_connections_per_child: int
+    threads: int
     max_connections: int
     per_client: int
     backlog: int
@@ -292,6 +316,8 @@ def build(sources: list[Source], engines: tuple[str, ...]) -> Config:
         values[option.key], rank[option.name] = _value(option, sources)
     values["bind"] = _addresses(values["bind"], values.pop("port"), rank)
     values["engine"] = _engine(values["engine"], engines)
+    if values["workers"] is None:
+        values["workers"] = _usable_cpus()
     config = Config(**values)
     _check_together(config)
     return config
@@ -335,6 +361,14 @@ def _addresses(
     )
 
 
+def _usable_cpus() -> int:
+    """Those that this process may run on, not those that the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def _engine(wanted: str | None, engines: tuple[str, ...]) -> str:
     if wanted is None:
         return engines[0]
@@ -347,8 +381,15 @@ def _engine(wanted: str | None, engines: tuple[str, ...]) -> str:
 
 
 def _check_together(config: Config) -> None:
-    if config.mode != "fork":
-        raise UsageError(f"mode: {config.mode!r} is not built yet; use --mode fork")
+    if config.max_spare and config.max_spare < config.min_spare:
+        raise UsageError(
+            f"max-spare ({config.max_spare}) is below min-spare ({config.min_spare}); raise it"
+        )
+    if config.workers > config.max_connections:
+        raise UsageError(
+            f"workers ({config.workers}) are more than max-connections"
+            f" ({config.max_connections}) allows; raise max-connections"
+        )
     if config.limit_line + 16 > config.limit_head:
         raise UsageError(
             f"limit-line ({config.limit_line}) must leave room in limit-head"

@@ -1,7 +1,8 @@
 """The conversation on one connected socket: receive, parse, route, send, log, until it ends.
 
-One loop, the same in every mode. It raises nothing: whatever happens becomes an answer, a log
-line and a reason. Not here: processes, and what an answer says.
+One loop, the same in every mode: a generator that yields where it has to wait (wait.py). It
+raises nothing but Disconnected(ENDED): whatever happens becomes an answer, a log line and a
+reason. Not here: processes, polling, and what an answer says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,21 @@ from .journal import Journal
 from .message import Fields, Head, Response
 from .parse import Limits, Parser
 from .route import refusal
-from .transport import Drained, TimedOut, Transport
+from .transport import Transport
+from .wait import (
+    ANSWER,
+    BODY,
+    HEAD,
+    IDLE,
+    LINGER,
+    READ,
+    WRITE,
+    YOUR_TURN,
+    Drained,
+    Steps,
+    TimedOut,
+    until,
+)
 
 Answer = Callable[[Head], Response]
 
@@ -28,6 +43,12 @@ Answer = Callable[[Head], Response]
 DRAIN_BYTES = 65536
 # Of a request that could not be parsed, the log gets so much.
 _LOGGED_LINE = 512
+# The first look at a head; most are smaller.
+_PEEK = 4096
+# Lingering (RFC 9112 9.6): how long, and for how much, so that a refused client gets its answer.
+_LINGER_SECONDS = 5.0
+_LINGER_SILENCE = 2.0
+_LINGER_BYTES = 64 << 20
 
 
 class Service:
@@ -43,26 +64,59 @@ class Service:
         self.extra: Fields = config.header
 
 
+class Past:
+    """What a connection brings along when it changes hands.
+
+    requests   answered so far
+    began      of a head that has begun: when its first byte was there (monotonic); else 0
+    """
+
+    __slots__ = ("began", "requests")
+
+    def __init__(self, requests: int = 0, began: float = 0.0) -> None:
+        self.requests = requests
+        self.began = began
+
+
+NEW = Past()
+
+
 class Connection:
-    """serve() the requests of one connection. `slot` is where it is counted."""
+    """serve() the requests of one connection. `slot` is where it is counted.
+
+    peeks     a head stays in the kernel until it is whole, so that the connection can be handed
+              on before: at an IDLE or HEAD wait `past()` tells what goes with it
+    drained   set by the driver: the answer that is being made is the last
+    """
 
     def __init__(
-        self, service: Service, transport: Transport, peer: str, slot: scoreboard.Slot
+        self,
+        service: Service,
+        transport: Transport,
+        peer: str,
+        slot: scoreboard.Slot,
+        *,
+        past: Past = NEW,
+        peeks: bool = False,
     ) -> None:
+        self.peer = peer
+        self.drained = False
         self._service = service
         self._config = service.config
         self._transport = transport
-        self._peer = peer
         self._slot = slot
+        self._peeks = peeks and transport.can_peek
         self._buffer = b""
-        self._requests = 0
+        self._head_began = past.began
+        self._requests = past.requests
         self._began = time.monotonic()
 
-    def serve(self) -> Reason:
+    def serve(self) -> Steps[Reason]:
         """Until the connection ends; why it did. The socket is closed."""
         try:
-            while self._exchange():
-                pass
+            while (yield from self._exchange()):
+                if self._buffer:  # a client that pipelines must not keep others waiting
+                    yield YOUR_TURN
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
             reason = end.reason
@@ -70,29 +124,39 @@ class Connection:
         self._transport.close()
         return reason
 
+    def has_more(self) -> bool:
+        """Has something arrived that has not been read?"""
+        return self._transport.has_unread()
+
+    def past(self) -> Past | None:
+        """For who takes over; None: not now, bytes have been taken from the socket."""
+        return None if self._buffer else Past(self._requests, self._head_began)
+
     # One exchange: a request and its answer. True: another may follow.
 
-    def _exchange(self) -> bool:
+    def _exchange(self) -> Steps[bool]:
         try:
-            head = self._receive_head()
+            head = yield from self._receive_head()
         except HTTPError as error:
-            return self._refuse(error)
+            return (yield from self._respond(refusal(error), None, False))
         if head is None:
             return False
         self._requests += 1
         self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
         try:
-            whole = self._drain(head)
+            whole = yield from self._drain(head)
         except HTTPError as error:
-            return self._respond(refusal(error), head, False)
+            return (yield from self._respond(refusal(error), head, False))
         except (Disconnected, TimedOut):
             self._log(head, 0, 0, Reason.CLIENT_LEFT)
             return False
-        return self._respond(self._answer(head), head, whole)
+        return (yield from self._respond(self._answer(head), head, whole))
 
     def _answer(self, head: Head) -> Response:
         try:
             return self._service.answer(head)
+        except Disconnected:
+            raise
         except Exception:
             return self._defect()
 
@@ -104,53 +168,105 @@ class Connection:
 
     # Receiving.
 
-    def _receive_head(self) -> Head | None:
+    def _receive_head(self) -> Steps[Head | None]:
         """None: the client is silent, idle or gone, and is owed nothing. HTTPError: refused."""
         self._slot.set(scoreboard.STATE, scoreboard.IDLE)
-        if not self._buffer and not self._wait_for_first_byte():
+        began, self._head_began = self._head_began, 0.0
+        if not (self._buffer or began) and not (yield from self._wait_for_first_byte()):
             return None
-        self._began = time.monotonic()
-        self._slot.set(scoreboard.STATE, scoreboard.READING)
+        self._began = began or time.monotonic()
         deadline = Deadline(self._config.timeout_header)
-        while True:
-            found = self._service.parser.parse(self._buffer)
-            if found is not None:
-                head, size = found
-                self._buffer = self._buffer[size:]
-                return head
-            if not self._receive_more(deadline):
-                return None
+        deadline.at += self._began - time.monotonic()
+        self._slot.set(scoreboard.STATE, scoreboard.READING)
+        peeks = self._peeks and not self._buffer
+        self._head_began = self._began
+        head = yield from (self._peek_head(deadline) if peeks else self._read_head(deadline))
+        self._head_began = 0.0
+        return head
 
-    def _wait_for_first_byte(self) -> bool:
+    def _wait_for_first_byte(self) -> Steps[bool]:
         seconds = self._config.timeout_idle
         if not self._requests:
             # Neither has a new connection sent its head, nor may it idle longer than others.
             seconds = min(seconds, self._config.timeout_header)
         try:
-            self._buffer = self._transport.receive(Deadline(seconds), idle=True)
-        except (TimedOut, Drained, Disconnected):
+            yield from until(READ, Deadline(seconds), IDLE)
+        except (TimedOut, Drained):
             return False
-        return bool(self._buffer)
+        return True
 
-    def _receive_more(self, deadline: Deadline) -> bool:
+    def _read_head(self, deadline: Deadline) -> Steps[Head | None]:
+        """Take bytes until they are a head."""
+        while True:
+            if self._buffer:
+                found = self._service.parser.parse(self._buffer)
+                if found is not None:
+                    self._buffer = self._buffer[found[1] :]
+                    return found[0]
+            if not (yield from self._receive_more(deadline)):
+                return None
+
+    def _receive_more(self, deadline: Deadline) -> Steps[bool]:
         """More of a head that has begun. False: the client is gone."""
-        owed = self._buffer not in (b"\r", b"\r\n")  # an empty line alone is no request
         try:
-            data = self._transport.receive(deadline, idle=not owed)
-        except TimedOut:
-            if owed:
-                raise HTTPError(Reason.HEAD_TIMEOUT, close=True) from None
-            return False
-        except Drained:
-            return False
+            data = self._transport.receive()
+            while data is None:
+                yield from self._await_head(deadline, self._buffer)
+                data = self._transport.receive()
         except Disconnected:
             data = b""
+        except Drained:
+            return False
         self._buffer += data
-        if not data and owed:
+        if not data and _is_owed(self._buffer):
             self._log(None, 0, 0, Reason.CLIENT_LEFT)
         return bool(data)
 
-    def _drain(self, head: Head) -> bool:
+    def _await_head(self, deadline: Deadline, seen: bytes) -> Steps[None]:
+        """HTTPError(HEAD_TIMEOUT) if a request has begun; Drained: nothing is owed."""
+        try:
+            yield from until(READ, deadline, HEAD)
+        except TimedOut:
+            if _is_owed(seen):
+                raise HTTPError(Reason.HEAD_TIMEOUT, close=True) from None
+            raise Drained from None
+
+    def _peek_head(self, deadline: Deadline) -> Steps[Head | None]:
+        """Look at the bytes until they are a head; only then take them."""
+        seen = b""
+        try:
+            while True:
+                data = self._peek(seen)
+                if data == seen:  # readable, and there is no more of it: the end
+                    if _is_owed(seen):
+                        self._buffer = seen
+                        self._log(None, 0, 0, Reason.CLIENT_LEFT)
+                    return None
+                seen = data
+                found = self._service.parser.parse(seen)
+                if found is not None:
+                    self._transport.take(found[1])
+                    return found[0]
+                self._transport.wake_beyond(len(seen))
+                yield from self._await_head(deadline, seen)
+        except HTTPError:
+            self._buffer = seen  # for the log, and to be lingered for
+            raise
+        except Drained:
+            return None
+        finally:
+            self._transport.wake_beyond(0)
+
+    def _peek(self, seen: bytes) -> bytes:
+        """All that is there, when it is more than was seen."""
+        size = max(_PEEK, 4 * len(seen))
+        while True:
+            data = self._transport.peek(size) or b""
+            if len(data) < size or size > self._config.limit_head:
+                return data
+            size *= 4
+
+    def _drain(self, head: Head) -> Steps[bool]:
         """Read a body that nobody wants. False: it was not read, and nothing can follow it.
 
         A client that waits for 100 gets its final answer instead, and may or may not send the
@@ -164,7 +280,7 @@ class Connection:
         size = 0
         try:
             while not reader.done and size <= DRAIN_BYTES:
-                size += len(reader.read())
+                size += len((yield from reader.read()))
         except TimedOut:
             raise HTTPError(Reason.BODY_TIMEOUT, close=True) from None
         self._buffer = reader.rest
@@ -172,18 +288,14 @@ class Connection:
 
     # Answering.
 
-    def _refuse(self, error: HTTPError) -> bool:
-        """Answer a head that is no request."""
-        return self._respond(refusal(error), None, False)
-
-    def _respond(self, response: Response, head: Head | None, whole: bool) -> bool:
+    def _respond(self, response: Response, head: Head | None, whole: bool) -> Steps[bool]:
         try:
-            return self._send(response, head, whole)
+            return (yield from self._send(response, head, whole))
         finally:
             for fd in response.files:
                 os.close(fd)
 
-    def _send(self, response: Response, head: Head | None, whole: bool) -> bool:
+    def _send(self, response: Response, head: Head | None, whole: bool) -> Steps[bool]:
         keep = whole and not response.close and head is not None and self._may_keep(head)
         minor = head.minor if head else 1
         try:
@@ -192,10 +304,10 @@ class Connection:
             response, keep = self._defect(), False
             header = render.header_bytes(response, minor, keep, self._service.extra)
         parts = () if head and head.method == b"HEAD" else response.parts
-        deadline = Deadline(self._config.timeout_write, self._config.min_rate)
+        self._transport.start(header, parts)
         reason = response.reason
         try:
-            self._transport.send(header, parts, deadline)
+            yield from self._push_all()
         except TimedOut:
             reason, keep = Reason.WRITE_TIMEOUT, False
         except Disconnected as end:
@@ -203,19 +315,42 @@ class Connection:
         size = max(0, self._transport.sent - len(header))
         self._log(head, response.status, size, reason)
         if not keep and reason == response.reason:
-            self._say_goodbye(whole)
+            yield from self._say_goodbye(whole)
         return keep
+
+    def _push_all(self) -> Steps[None]:
+        deadline = Deadline(self._config.timeout_write, self._config.min_rate)
+        while not self._transport.all_sent:
+            moved = self._transport.push()
+            if moved:
+                deadline.moved(moved)
+            else:
+                yield from until(WRITE, deadline, ANSWER)
 
     def _may_keep(self, head: Head) -> bool:
         limit = self._config.keepalive_requests
         more = not limit or self._requests < limit
-        return head.keep_alive and more and not self._transport.drained
+        return head.keep_alive and more and not self.drained
 
-    def _say_goodbye(self, whole: bool) -> None:
-        """Linger where the client has sent, or still sends, what nobody will read."""
-        if not whole or self._buffer or self._transport.has_unread():
-            self._slot.set(scoreboard.STATE, scoreboard.LINGERING)
-            self._transport.linger()
+    def _say_goodbye(self, whole: bool) -> Steps[None]:
+        """Linger where the client has sent, or still sends, what nobody will read: closing a
+        socket with unread bytes sends a reset, which can overtake the answer."""
+        if whole and not self._buffer and not self._transport.has_unread():
+            return
+        self._slot.set(scoreboard.STATE, scoreboard.LINGERING)
+        self._transport.say_no_more()
+        buffer, left, end = bytearray(65536), _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
+        while left > 0 and time.monotonic() < end:
+            count = self._transport.discard(buffer)
+            if count == 0:
+                return
+            left -= count or 0
+            if count is None:
+                silence = min(_LINGER_SILENCE, end - time.monotonic())
+                try:
+                    yield from until(READ, Deadline(silence), LINGER)
+                except TimedOut:
+                    return
 
     def _log(self, head: Head | None, status: int, size: int, reason: Reason) -> None:
         slot = self._slot
@@ -224,9 +359,14 @@ class Connection:
         slot.set(scoreboard.REASON, reason)
         line = b"" if head else first_line(self._buffer)
         seconds = time.monotonic() - self._began
-        entry = Entry(self._peer, head, line, status, size, seconds, reason)
+        entry = Entry(self.peer, head, line, status, size, seconds, reason)
         if not self._service.log.write(entry):
             slot.add(scoreboard.LOST_LINES, 1)
+
+
+def _is_owed(seen: bytes) -> bool:
+    """An empty line alone is no request, and owed no answer."""
+    return seen not in (b"", b"\r", b"\r\n")
 
 
 def first_line(data: bytes) -> bytes:
@@ -254,22 +394,31 @@ class BodyReader:
     def done(self) -> bool:
         return self._decoder.done
 
-    def read(self) -> bytes:
+    def read(self) -> Steps[bytes]:
         """Some content; b"" when done. HTTPError, TimedOut, Disconnected(CLIENT_LEFT)."""
         content = b""
         while not content and not self._decoder.done:
             if not self._fresh:
-                self._receive()
+                yield from self._receive()
             content, self.rest = self._decoder.feed(self.rest)
             self._fresh = False
         return content
 
-    def _receive(self) -> None:
+    def _receive(self) -> Steps[None]:
         if self._owes_continue:
             self._owes_continue = False
-            self._transport.send(render.CONTINUE, (), self._deadline)
-        data = self._transport.receive(self._deadline)
+            yield from self._send_continue()
+        data = self._transport.receive()
+        while data is None:
+            yield from until(READ, self._deadline, BODY)
+            data = self._transport.receive()
         if not data:
             raise Disconnected(Reason.CLIENT_LEFT)
         self._deadline.moved(len(data))
         self.rest += data
+
+    def _send_continue(self) -> Steps[None]:
+        self._transport.start(render.CONTINUE, ())
+        while not self._transport.all_sent:
+            if not self._transport.push():
+                yield from until(WRITE, self._deadline, BODY)

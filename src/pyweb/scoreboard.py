@@ -11,12 +11,16 @@ from __future__ import annotations
 import mmap
 import struct
 
-_SLOT = struct.Struct("=8q")
+_WORDS = 16
+_SLOT = struct.Struct(f"={_WORDS}q")
 # The words of a slot.
-PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, SPARE = range(8)
+PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SPARE = range(10)
 
-FREE, STARTING, READING, ANSWERING, IDLE, LINGERING = range(6)
-STATE_NAMES = ("free", "starting", "reading", "answering", "idle", "lingering")
+FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
+STATE_NAMES = (
+    "free", "starting", "reading", "answering", "idle", "lingering", "working", "waiting",
+    "retiring",
+)  # fmt: skip
 
 
 class Scoreboard:
@@ -56,13 +60,13 @@ class Scoreboard:
 
 
 class Slot:
-    """Eight words of the scoreboard."""
+    """Sixteen words of the scoreboard."""
 
     __slots__ = ("_base", "_words", "number")
 
     def __init__(self, words: memoryview[int], number: int) -> None:
         self._words = words
-        self._base = number * 8
+        self._base = number * _WORDS
         self.number = number
 
     def get(self, word: int) -> int:
@@ -75,5 +79,5 @@ class Slot:
         self._words[self._base + word] += value
 
     def clear(self) -> None:
-        for word in range(8):
+        for word in range(_WORDS):
             self._words[self._base + word] = 0

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 
+from .accept import Acceptor
 from .accesslog import AccessLog
 from .child import Child
 from .config import Config
 from .connection import Service
 from .docroot import DocRoot
 from .errors import StartError, UsageError
+from .fork_mode import ForkMode
 from .journal import Journal, Sink
 from .listen import Listener, listen
 from .master import Master
-from .modes import ForkMode
+from .pool_mode import PoolMode
 from .refuse import Refusals
 from .route import Router
 from .scoreboard import Scoreboard
@@ -55,22 +58,40 @@ def _run(
     service = Service(config, router.answer, log, journal)
     try:
         lifeline, lifeline_of_master = os.pipe()
-        board = Scoreboard(config.max_connections)
+        board = Scoreboard(config.max_connections + config.threads)
     except OSError as error:
         raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
     shared = [root.fd, lifeline, journal.sink.fd]
     if log.sink is not None:
         shared.append(log.sink.fd)
-    mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
     refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
+    poll = select.poll()
+    mode: ForkMode | PoolMode
+    acceptor = None
+    if config.mode == "fork":
+        mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
+        acceptor = Acceptor(
+            config, listeners=listeners, mode=mode, refusals=refusals, journal=journal, poll=poll
+        )
+    else:
+        mode = PoolMode(
+            config,
+            service,
+            listeners=[one.sock for one in listeners],
+            lifeline=lifeline,
+            keep=tuple(shared),
+            scoreboard=board,
+            journal=journal,
+        )
     master = Master(
         config,
         listeners=listeners,
         mode=mode,
-        refusals=refusals,
+        acceptor=acceptor,
         signals=signals,
         journal=journal,
         lifeline=lifeline_of_master,
+        poll=poll,
     )
     journal.say(
         f"serving {_absolute(config.directory)}: mode {config.mode},"

@@ -1,12 +1,6 @@
-"""How a connection gets what serves it. A mode is one class with few methods:
+"""A process for each connection: the article's mode.
 
-    serve(sock, peer)   give it a process; False: not now (the system refuses)
-    reap()              collect those that have ended
-    count()             how many serve
-    of_peer(peer)       how many of them serve this address
-    end(kill=...)       tell all to end now; kill: don't ask
-
-The master calls them and knows no more. Not here: accepting, limits, waiting.
+The master accepts and asks for a process. Not here: accepting, limits, waiting.
 """
 
 from __future__ import annotations
@@ -17,7 +11,7 @@ import socket
 import time
 from collections import Counter
 
-from .child import END, EXIT_DEFECT, Child
+from .child import END, EXIT_DEFECT, Child, signal_name
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .scoreboard import LOST_LINES, Scoreboard, Slot
@@ -25,7 +19,7 @@ from .signals import ALL
 
 
 class ForkMode:
-    """A process for each connection: the article's mode.
+    """See mode.py.
 
     served   connections that got a process
     cut      those whose process did not end by itself, or not well
@@ -41,6 +35,13 @@ class ForkMode:
         self.served = 0
         self.cut = 0
         self.lost_lines = 0
+
+    def tend(self) -> float | None:
+        """Children are forked when they are wanted."""
+        return None
+
+    def drain(self) -> None:
+        """The lifeline tells them."""
 
     def count(self) -> int:
         return len(self._children)
@@ -95,7 +96,7 @@ class ForkMode:
             return
         self.cut += 1
         if code != EXIT_DEFECT:  # that one has said its last words itself
-            how = f"was ended by {_signal_name(-code)}" if code < 0 else f"left with code {code}"
+            how = f"was ended by {signal_name(-code)}" if code < 0 else f"left with code {code}"
             self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {peer}, {how}")
 
     def end(self, *, kill: bool) -> None:
@@ -104,10 +105,3 @@ class ForkMode:
         self._ending = True
         for pid in self._children:
             os.kill(pid, signal.SIGKILL if kill else END)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # real-time signals have no names

@@ -1,0 +1,39 @@
+"""What the master asks of a mode: how a connection gets what serves it.
+
+A mode is one class in one file; a fourth is a file more, and a line in server.py.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+
+class Mode(Protocol):
+    """count     processes that serve
+    reap      collect those that have ended
+    tend      keep what should be there; the moment (monotonic) when to ask again
+    drain     start nothing new
+    end       tell all to end now; kill: don't ask
+    """
+
+    served: int
+    cut: int
+    lost_lines: int
+
+    def count(self) -> int: ...
+    def reap(self) -> None: ...
+    def tend(self) -> float | None: ...
+    def drain(self) -> None: ...
+    def end(self, *, kill: bool) -> None: ...
+
+
+class AcceptedMode(Mode, Protocol):
+    """One whose connections the master accepts.
+
+    serve     give it a process; False: not now (the system refuses)
+    of_peer   how many processes serve this address
+    """
+
+    def serve(self, sock: socket.socket, peer: str) -> bool: ...
+    def of_peer(self, peer: str) -> int: ...

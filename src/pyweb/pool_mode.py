@@ -1,0 +1,271 @@
+"""A pool of long-lived workers (Apache's prefork), or one process with threads.
+
+The workers accept for themselves; what is here keeps as many of them as are wanted: those that
+end are replaced, a pool with too few idle ones grows by doubling, one with too many shrinks one
+at a time. A worker that dies as soon as it starts is not replaced at once, for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from .child import END, EXIT_DEFECT, become_a_child, signal_name, tell_defect
+from .config import Config
+from .connection import Service
+from .errors import Reason
+from .journal import LINES_LOST, Journal
+from .scoreboard import (
+    CONNECTIONS,
+    IDLE_WORKER,
+    LOST_LINES,
+    PID,
+    RETIRING,
+    STATE,
+    Scoreboard,
+    Slot,
+)
+from .signals import ALL
+from .worker import Leave, Quota, Worker, random_below
+
+# How often the pool is looked at.
+_TICK = 0.1
+# Grown at most by so many in one tick, as Apache does.
+_MOST = 32
+# A worker that ends so soon after its start has something against starting.
+_SOON = 1.0
+_LONGEST_PAUSE = 5.0
+
+
+class _Process:
+    __slots__ = ("pid", "retiring", "slots", "started")
+
+    def __init__(self, pid: int, slots: list[Slot]) -> None:
+        self.pid = pid
+        self.slots = slots
+        self.started = time.monotonic()
+        self.retiring = False
+
+
+class PoolMode:
+    """`processes` of `threads` workers each.
+
+    served   connections that a worker accepted (as the workers tell)
+    cut      workers that did not end by themselves, or not well
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        service: Service,
+        *,
+        listeners: list[socket.socket],
+        lifeline: int,
+        keep: tuple[int, ...],
+        scoreboard: Scoreboard,
+        journal: Journal,
+    ) -> None:
+        self._config = config
+        self._service = service
+        self._listeners = listeners
+        self._lifeline = lifeline
+        self._keep = keep
+        self._scoreboard = scoreboard
+        self._journal = journal
+        self._threads = config.threads if config.mode == "thread" else 1
+        self._least = 1 if config.mode == "thread" else config.workers
+        self._most = 1 if config.mode == "thread" else max(config.workers, config.max_connections)
+        # Somebody may come and go without a signal: look at the slots now and then.
+        self._looks = bool(
+            config.min_spare
+            or config.max_spare
+            or config.max_requests
+            or config.max_connections_per_child
+        )
+        self._processes: dict[int, _Process] = {}
+        self._spawn_after = 0.0
+        self._pause = _TICK
+        self._growth = 1
+        self._next_look = 0.0
+        self._draining = self._ending = False
+        self.served = 0
+        self.cut = 0
+        self.lost_lines = 0
+
+    def count(self) -> int:
+        return len(self._processes)
+
+    # Keeping as many as are wanted.
+
+    def tend(self) -> float | None:
+        """Grow, shrink, replace. Gives the moment (monotonic) when to look again."""
+        if self._draining:
+            return None
+        now = time.monotonic()
+        if now >= self._spawn_after:
+            self._replace()
+            if now >= self._next_look:
+                self._next_look = now + _TICK
+                self._adjust()
+        if self._lacks():
+            return self._spawn_after
+        return self._next_look if self._looks else None
+
+    def _active(self) -> list[_Process]:
+        """Those that accept connections. The state of a slot is what the worker says: one that
+        lies makes the pool a process larger, up to the limit."""
+        return [
+            one
+            for one in self._processes.values()
+            if not one.retiring and all(slot.get(STATE) != RETIRING for slot in one.slots)
+        ]
+
+    def _lacks(self) -> bool:
+        return len(self._active()) < self._least and len(self._processes) < self._most
+
+    def _replace(self) -> None:
+        while self._lacks() and self._spawn():
+            pass
+
+    def _adjust(self) -> None:
+        active = self._active()
+        idle = [one for one in active if all(s.get(STATE) == IDLE_WORKER for s in one.slots)]
+        if len(idle) < self._config.min_spare:
+            for _ in range(min(self._growth, self._most - len(self._processes))):
+                if not self._spawn():
+                    return
+            self._growth = min(2 * self._growth, _MOST)
+            return
+        self._growth = 1
+        too_many = self._config.max_spare and len(idle) > self._config.max_spare
+        if too_many and len(active) > self._least:
+            idle[0].retiring = True
+            os.kill(idle[0].pid, signal.SIGTERM)
+
+    def _spawn(self) -> bool:
+        slots = [self._scoreboard.take(int(time.time() * 1000)) for _ in range(self._threads)]
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._be_a_worker(slots)
+        except OSError as error:
+            for slot in slots:
+                self._scoreboard.give_back(slot)
+            self._journal.say_often(f"fork: {error.strerror}: the pool is smaller than wanted")
+            self._spawn_after = time.monotonic() + _TICK
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._processes[pid] = _Process(pid, slots)
+        for slot in slots:
+            slot.set(PID, pid)
+        return True
+
+    # In the worker's process.
+
+    def _be_a_worker(self, slots: list[Slot]) -> None:
+        code = EXIT_DEFECT
+        try:
+            leave = Leave()
+            fds = {leave.fd, leave.write_fd, *(one.fileno() for one in self._listeners)}
+            become_a_child(
+                {*fds, *self._keep},
+                term=leave.say,
+                end=lambda: leave.say(at_once=True),
+            )
+            workers = [self._worker(leave, slot) for slot in slots]
+            _run_all([worker.run for worker in workers])
+            code = 0
+        except BaseException:
+            tell_defect(self._journal)
+        finally:
+            os._exit(code)
+
+    def _worker(self, leave: Leave, slot: Slot) -> Worker:
+        config = self._config
+        if config.mode == "thread":
+            return Worker(self._service, self._listeners, self._lifeline, leave, slot, Quota())
+        requests = config.max_requests
+        if requests:
+            requests += random_below(config.max_requests_jitter)
+        quota = Quota(requests, config.max_connections_per_child)
+        return Worker(self._service, self._listeners, self._lifeline, leave, slot, quota)
+
+    # Ending.
+
+    def reap(self) -> None:
+        """All that have ended, in one go."""
+        while self._processes:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in self._processes:
+                self._bury(pid, status)
+
+    def _bury(self, pid: int, status: int) -> None:
+        one = self._processes.pop(pid)
+        for slot in one.slots:
+            self.served += slot.get(CONNECTIONS)
+            lost = slot.get(LOST_LINES)
+            if lost:
+                self.lost_lines += lost
+                self._journal.say_often(LINES_LOST, lost)
+            self._scoreboard.give_back(slot)
+        code = os.waitstatus_to_exitcode(status)
+        if code and not self._ending:
+            self.cut += 1
+            if code != EXIT_DEFECT:
+                how = f"was ended by {signal_name(-code)}" if code < 0 else f"left with code {code}"
+                self._journal.say(f"reason {Reason.CHILD_DIED:d}: worker {pid} {how}")
+            self._hold_back(one)
+        else:
+            self._pause = _TICK
+
+    def _hold_back(self, one: _Process) -> None:
+        """The next one at once, unless this one died young."""
+        now = time.monotonic()
+        if now - one.started < _SOON:
+            self._spawn_after = now + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def drain(self) -> None:
+        """No new ones; the lifeline tells those that are there."""
+        self._draining = True
+
+    def end(self, *, kill: bool) -> None:
+        if not self._ending:
+            self.cut += len(self._processes)
+        self._draining = self._ending = True
+        for pid in self._processes:
+            os.kill(pid, signal.SIGKILL if kill else END)
+
+
+def _run_all(works: list[Callable[[], None]]) -> None:
+    """One here; several each in its own thread, and the signals here."""
+    if len(works) == 1:
+        works[0]()
+        return
+    import threading  # not in a master: it would add to what each fork does
+
+    failed: list[BaseException] = []
+
+    def one(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=one, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]

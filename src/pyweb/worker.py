@@ -1,0 +1,255 @@
+"""A worker: one thread of a pool, with many open connections in its own epoll, one request at a
+time. It accepts for itself; a connection that idles or is slow costs it no attention.
+
+The same conversation as in a child, driven by many at once. Not here: how many workers there
+are, and when another is wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+
+from .connection import Connection, Service
+from .errors import Disconnected, Reason
+from .scoreboard import CONNECTIONS, IDLE_WORKER, OPEN, REQUESTS, RETIRING, STATE, WORKING, Slot
+from .transport import Transport, peer_name
+from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
+
+# How often deadlines are looked at; they are seconds long, and a look at each costs a moment.
+_SWEEP = 0.1
+# After an accept that failed for want of descriptors.
+_PAUSE = 0.1
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# One worker is woken for a connection, not all of them.
+_EXCLUSIVE = getattr(select, "EPOLLEXCLUSIVE", 0)
+
+
+class _Open:
+    """`events`: what the epoll has been asked for; 0: nothing yet."""
+
+    __slots__ = ("connection", "events", "steps", "wait")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.steps: Steps[Reason] = connection.serve()
+        self.wait: Wait | None = None
+        self.events = 0
+
+
+class Leave:
+    """How a signal tells the workers of this process to leave: a pipe that hangs up.
+
+    at_once: what is being answered is broken off.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._write = os.pipe()
+        self.at_once = False
+
+    @property
+    def write_fd(self) -> int:
+        return self._write
+
+    def say(self, *, at_once: bool = False) -> None:
+        """From a signal handler: it only closes the pipe, the loops act."""
+        self.at_once = self.at_once or at_once
+        if self._write >= 0:
+            write, self._write = self._write, -1
+            os.close(write)
+
+
+class Quota:
+    """How long a worker lives, in requests and in connections; 0: for ever."""
+
+    __slots__ = ("connections", "requests")
+
+    def __init__(self, requests: int = 0, connections: int = 0) -> None:
+        self.requests = requests
+        self.connections = connections
+
+
+class Worker:
+    """run() until it is told to leave or its quota is reached, and all connections are done."""
+
+    def __init__(
+        self,
+        service: Service,
+        listeners: list[socket.socket],
+        lifeline: int,
+        leave: Leave,
+        slot: Slot,
+        quota: Quota,
+    ) -> None:
+        self._service = service
+        self._listeners = {one.fileno(): one for one in listeners}
+        self._hang_ups = (lifeline, leave.fd)
+        self._leave = leave
+        self._slot = slot
+        self._quota = quota
+        self._open: dict[int, _Open] = {}
+        self._again: list[int] = []  # have more to do at once
+        self._retiring = False
+        self._draining = False
+        self._accepting = False
+        self._accept_after = 0.0
+        self._next_sweep = 0.0
+        if hasattr(select, "epoll"):
+            self._poll: select.epoll | select.poll = select.epoll()
+            self._second = 1.0
+        else:
+            self._poll = select.poll()
+            self._second = 1000.0
+        for fd in self._hang_ups:
+            self._poll.register(fd, 0)
+
+    def run(self) -> None:
+        while not self._retiring or self._open:
+            self._accept_or_not()
+            self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
+            events = self._poll.poll(self._patience())
+            self._slot.set(STATE, RETIRING if self._retiring else WORKING)
+            again, self._again = self._again, []
+            for fd in again:
+                self._step(fd, READY)
+            for fd, _ in events:
+                if fd not in again:
+                    self._handle(fd)
+            self._sweep()
+            if self._is_used_up():
+                self._retire()
+            if self._leave.at_once:
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """What is being answered is logged as broken off."""
+        for one in list(self._open.values()):
+            try:
+                one.steps.throw(Disconnected(Reason.ENDED))
+            except (StopIteration, Disconnected):
+                pass
+        self._open.clear()
+
+    def _patience(self) -> float | None:
+        if self._again:
+            return 0
+        return _SWEEP * self._second if self._open or self._accept_after else None
+
+    def _handle(self, fd: int) -> None:
+        if fd in self._open:
+            self._step(fd, READY)
+        elif fd in self._listeners:
+            self._accept(self._listeners[fd])
+        elif fd in self._hang_ups:
+            self._drain()
+
+    # Accepting.
+
+    def _accept_or_not(self) -> None:
+        wanted = not self._retiring and time.monotonic() >= self._accept_after
+        if wanted == self._accepting:
+            return
+        self._accepting = wanted
+        if wanted:
+            self._accept_after = 0.0
+        for fd in self._listeners:
+            if wanted:
+                self._poll.register(fd, select.POLLIN | _EXCLUSIVE)
+            else:
+                self._poll.unregister(fd)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """One: the next is another worker's, if it has nothing to do."""
+        if self._retiring:
+            return
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._service.journal.say_often(
+                    f"accept: {error.strerror}: connections wait in the backlog"
+                )
+                self._accept_after = time.monotonic() + _PAUSE
+            return
+        sock.setblocking(False)
+        self._slot.add(CONNECTIONS, 1)
+        transport = Transport(sock, self._service.config.engine)
+        peer = peer_name(sock, address)
+        one = _Open(Connection(self._service, transport, peer, self._slot))
+        self._open[sock.fileno()] = one
+        self._slot.set(OPEN, len(self._open))
+        self._advance(sock.fileno(), one, None)
+
+    # Stepping.
+
+    def _step(self, fd: int, outcome: int) -> None:
+        one = self._open.get(fd)
+        if one is not None and one.wait is not None:
+            self._advance(fd, one, outcome)
+
+    def _advance(self, fd: int, one: _Open, outcome: int | None) -> None:
+        try:
+            wait = next(one.steps) if outcome is None else one.steps.send(outcome)
+        except StopIteration:
+            del self._open[fd]
+            if one.events and self._second != 1.0:  # an epoll forgets what has been closed
+                self._poll.unregister(fd)
+            self._slot.set(OPEN, len(self._open))
+            return
+        one.wait = wait
+        if wait.kind == TURN:
+            self._again.append(fd)
+        elif wait.events != one.events:
+            change = self._poll.modify if one.events else self._poll.register
+            change(fd, wait.events)
+            one.events = wait.events
+        if self._draining and wait.kind == IDLE:
+            # A request that is there already gets its answer, the last.
+            more = one.connection.has_more()
+            self._advance(fd, one, READY if more else DRAINED)
+
+    # Ending.
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP
+        late = [fd for fd, one in self._open.items() if one.wait and one.wait.deadline.at <= now]
+        for fd in late:
+            self._step(fd, TIMED_OUT)
+
+    def _is_used_up(self) -> bool:
+        quota, slot = self._quota, self._slot
+        return bool(
+            (quota.requests and slot.get(REQUESTS) >= quota.requests)
+            or (quota.connections and slot.get(CONNECTIONS) >= quota.connections)
+        )
+
+    def _retire(self) -> None:
+        """Accept no more. The next answer on each connection says close: to close an idle one
+        at once would race with its client's next request, and here nobody is in a hurry."""
+        self._retiring = True
+        self._slot.set(STATE, RETIRING)
+        for one in self._open.values():
+            one.connection.drained = True
+
+    def _drain(self) -> None:
+        """The server stops: idle connections end now, the others with their present answer."""
+        if self._draining:
+            return
+        self._retire()
+        self._draining = True
+        for fd in self._hang_ups:
+            self._poll.unregister(fd)
+        for fd, one in list(self._open.items()):
+            if one.wait is not None and one.wait.kind == IDLE and not one.connection.has_more():
+                self._advance(fd, one, DRAINED)
+
+
+def random_below(limit: int) -> int:
+    """0 to limit, without loading `random` into a master."""
+    return int.from_bytes(os.urandom(4)) % (limit + 1)

@@ -1,0 +1,224 @@
+"""The pool: workers are replaced, grow, shrink and retire, and no request is lost over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, Client, ServeFixture, Server, need, state_of, until
+
+from pyweb.parse import ENGINES
+
+HELLO = b"GET /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def living(server: Server) -> list[int]:
+    return [pid for pid in server.children() if state_of(pid) not in ("", "Z")]
+
+
+def until_workers(server: Server, count: int) -> None:
+    until(lambda: len(living(server)) == count, f"{count} workers, not {living(server)}")
+
+
+def ab(server: Server, *options: str) -> dict[str, str]:
+    command = [need("ab"), "-q", *options, f"{server.url}hello.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(re.findall(r"^([A-Z][^:]*):\s+(\S+)", done.stdout, re.MULTILINE))
+
+
+def test_as_many_workers_as_asked_for(serve: ServeFixture) -> None:
+    until_workers(serve("--mode", "prefork", "--workers", "3"), 3)
+
+
+def test_default_is_the_usable_cpus(serve: ServeFixture) -> None:
+    until_workers(serve("--mode", "prefork"), len(os.sched_getaffinity(0)))
+
+
+def test_threads_are_in_one_process(serve: ServeFixture) -> None:
+    server = serve("--mode", "thread", "--threads", "5")
+    until_workers(server, 1)
+    tasks = Path(f"/proc/{living(server)[0]}/task")
+    until(lambda: len(list(tasks.iterdir())) == 6, "five threads and the one that has the signals")
+    assert len(list(Path(f"/proc/{server.pid}/task").iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+def test_a_killed_worker_is_replaced_and_named(
+    serve: ServeFixture, mode: str, number: signal.Signals
+) -> None:
+    server = serve("--mode", mode, "--workers", "2")
+    until(lambda: living(server), "a worker")
+    victim = living(server)[0]
+    os.kill(victim, number)
+    until(lambda: victim not in living(server) and living(server), "another worker")
+    assert server.ask("/hello.txt").status == 200
+    until(lambda: f"worker {victim} was ended by {number.name}" in server.stderr(), "its name")
+
+
+def test_all_workers_killed_at_once(serve: ServeFixture) -> None:
+    server = serve("--mode", "prefork", "--workers", "4")
+    until_workers(server, 4)
+    for pid in living(server):
+        os.kill(pid, signal.SIGKILL)
+    assert server.ask("/hello.txt").status == 200
+    until_workers(server, 4)
+
+
+@pytest.mark.parametrize("keep_alive", [(), ("-k",)], ids=["connection each", "keep-alive"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_that_retire_lose_no_request(
+    serve: ServeFixture, engine: str, keep_alive: tuple[str, ...]
+) -> None:
+    server = serve(
+        "--mode", "prefork", "--workers", "2", "--engine", engine,
+        "--max-requests", "100", "--max-requests-jitter", "50",
+    )  # fmt: skip
+    first = set(living(server))
+    report = ab(server, "-n", "3000", "-c", "20", *keep_alive)
+    assert report["Failed requests"] == "0"
+    assert report["Complete requests"] == "3000"
+    assert not first & set(living(server))
+    assert len(server.wait_for_log(3000)) == 3000
+
+
+def test_spare_children_that_serve_one_connection(serve: ServeFixture) -> None:
+    server = serve("--mode", "prefork", "--workers", "4", "--max-connections-per-child", "1")
+    report = ab(server, "-n", "500", "-c", "8")
+    assert report["Failed requests"] == "0"
+    server.wait_for_log(500)
+    until_workers(server, 4)
+    server.stop()
+    assert "500 connections served" in server.stderr()
+
+
+def test_it_grows_when_too_few_are_idle_and_shrinks_again(serve: ServeFixture, site: Path) -> None:
+    """Workers of one connection each, held by clients that read nothing."""
+    (site / "big").write_bytes(b"x" * (32 << 20))
+    server = serve(
+        "--mode", "prefork", "--workers", "2", "--min-spare", "2", "--max-spare", "3",
+        "--max-connections-per-child", "1",
+    )  # fmt: skip
+    until(lambda: len(living(server)) >= 2, "workers")
+    with contextlib.ExitStack() as held:
+        for _ in range(6):
+            client = held.enter_context(server.connect())
+            client.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        until(lambda: len(living(server)) >= 6 + 2, "workers beside those that are held")
+    until(lambda: 2 <= len(living(server)) <= 3, "the pool to shrink")
+
+
+def test_a_slow_client_keeps_nobody_waiting(serve: ServeFixture, site: Path) -> None:
+    """One worker: clients that are idle, slow or don't read cost the others nothing."""
+    (site / "big").write_bytes(b"x" * (32 << 20))
+    server = serve("--mode", "prefork", "--workers", "1")
+    with contextlib.ExitStack() as held:
+        for data in (b"", b"GET /hel", HELLO, b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n") * 5:
+            held.enter_context(server.connect()).send(data)
+        for _ in range(20):
+            assert server.ask("/hello.txt").body == b"hello, world\n"
+
+
+def test_a_pipelining_client_keeps_nobody_waiting(serve: ServeFixture) -> None:
+    server = serve("--mode", "prefork", "--workers", "1", "--access-log", "off")
+    count = 20_000
+    with server.connect() as greedy:
+        sender = threading.Thread(target=greedy.send, args=(HELLO * count,))
+        sender.start()
+        assert greedy.answer().status == 200
+        answered = 0
+
+        def ask() -> None:
+            nonlocal answered
+            while sender.is_alive() or answered < 3:
+                answered += server.ask("/hello.txt").status == 200
+                if answered >= 3:
+                    return
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        left = count - 1
+        while asker.is_alive() and left:
+            greedy.answer()
+            left -= 1
+        asker.join(PATIENCE)
+        assert answered >= 3
+        assert left > 0, "the others had to wait for all of it"
+        for _ in range(left):
+            greedy.answer()
+        sender.join(PATIENCE)
+
+
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+def test_term_lets_an_answer_end_and_idle_ones_go(
+    serve: ServeFixture, site: Path, mode: str
+) -> None:
+    size = 32 << 20
+    (site / "big").write_bytes(b"x" * size)
+    server = serve("--mode", mode)
+    with server.connect() as idle, server.connect() as busy:
+        idle.send(HELLO)
+        assert idle.answer().status == 200
+        busy.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        busy.sock.recv(1, socket.MSG_PEEK)
+        server.process.send_signal(signal.SIGTERM)
+        assert idle.is_closed()
+        assert len(busy.answer().body) == size
+        assert busy.is_closed()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+@pytest.mark.parametrize("how", ["second TERM", "QUIT", "grace"])
+def test_what_is_cut_is_logged(serve: ServeFixture, site: Path, mode: str, how: str) -> None:
+    (site / "big").write_bytes(b"x" * (32 << 20))
+    server = serve("--mode", mode, "--grace", "0.3" if how == "grace" else "60")
+    with server.connect() as busy:
+        busy.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        busy.sock.recv(1, socket.MSG_PEEK)
+        server.process.send_signal(signal.SIGQUIT if how == "QUIT" else signal.SIGTERM)
+        if how == "second TERM":
+            until(lambda: "stopping" in server.stderr(), "the first one to be heard")
+            server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+    assert server.wait_for_log(1)[-1].endswith(" 86")
+
+
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+def test_workers_of_a_dead_master_leave(serve: ServeFixture, mode: str) -> None:
+    server = serve("--mode", mode)
+    until(lambda: living(server), "workers")
+    workers = living(server)
+    with server.connect() as idle:
+        idle.send(HELLO)
+        idle.answer()
+        os.kill(server.pid, signal.SIGKILL)
+        assert idle.is_closed()
+    until(lambda: all(state_of(pid) in ("", "Z") for pid in workers), "the workers to leave")
+    with pytest.raises(ConnectionRefusedError):
+        Client(socket.create_connection(("127.0.0.1", server.port)))
+
+
+def test_a_worker_that_can_t_be_forked_is_waited_for(serve: ServeFixture, public: Path) -> None:
+    """More workers than the process limit allows: those that there are serve."""
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (4, 4))
+
+    server = serve(
+        "--mode", "prefork", "--workers", "8",
+        directory=public / "site", user=61013, group=61013, extra_groups=[], cwd="/",
+        preexec_fn=limit,
+    )  # fmt: skip
+    until(lambda: "Resource temporarily unavailable" in server.stderr(), "the message")
+    assert server.ask("/hello.txt").status == 200
+    assert server.process.poll() is None
