@@ -109,7 +109,7 @@ USAGE = [
     (["-b", "8000"], "--port 8000"),
     (["-b", ""], "bind"),
     (["-b", "unix:"], "bind"),
-    (["--mode", "prefork"], "mode"),
+    (["--mode", "prefork", "--workers", "0"], "workers"),
     (["--mode", "nonsense"], "fork, prefork, thread"),
     (["--engine", "nonsense"], "cython, python"),
     (["--max-connections", "0"], "max-connections"),
@@ -253,6 +253,14 @@ def test_closed_streams(word: str, closed: str) -> None:
     assert b"Traceback" not in done.stderr + done.stdout
 
 
+def test_the_current_directory_is_no_place_for_modules(tmp_path: Path) -> None:
+    """It is what is served, maybe what others may write to: python -m must not import from it."""
+    for name in ("argparse", "json", "select", "socket", "tomllib"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the visitor')\n")
+    done = run("--print-config", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # A server's first and last words.
 
 
@@ -343,7 +351,7 @@ def test_no_warnings(serve: ServeFixture, engine: str) -> None:
     until(lambda: server.ask("/sub/").status == 200, "the share to be free")
     assert server.stop() == 0
     assert len(said(server)) == 3
-    assert '"status": 503' in server.log()[0]
+    assert '"status": 503' in server.stdout()
 
 
 def test_closed_stdout(site: Path, tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ GOOD: list[tuple[str, str, object]] = [
     ("header", "Server: mine", (b"Server", b"mine")),
     ("mode", "fork", "fork"),
     ("engine", "python", "python"),
+    ("workers", "1", 1),
+    ("min-spare", "0", 0),
+    ("max-spare", "10000", 10000),
+    ("max-requests", "1000", 1000),
+    ("max-requests-jitter", "100", 100),
+    ("max-connections-per-child", "1", 1),
+    ("threads", "1000", 1000),
     ("max-connections", "1", 1),
     ("max-connections", "1000000", 1_000_000),
     ("per-client", "0", 0),
@@ -91,6 +98,9 @@ BAD: list[tuple[str, str]] = [
     )),
     *(("mode", text) for text in ("", "Fork", "threads")),
     *(("engine", text) for text in ("", "c", "Cython")),
+    *((name, "0") for name in ("workers", "threads")),
+    *((name, "-1") for name in ("min-spare", "max-spare", "max-requests", "max-requests-jitter")),
+    ("max-connections-per-child", "many"),
     *(("max-connections", text) for text in ("0", "-1", "1000001", "1e3", "", "1_000", "٣")),
     *(("per-client", text) for text in ("-1", "x")),
     *(("backlog", text) for text in ("0", "9" * 20)),
@@ -210,7 +220,8 @@ WRONG_TOGETHER = [
     (["-b", "127.0.0.1", "-b", "127.0.0.1:8000"], "twice"),
     (["-b", "unix:/a", "-b", "unix:/a"], "twice"),
     (["--limit-line", "8190", "--limit-head", "8190"], "limit-head"),
-    (["--mode", "prefork"], "not built yet"),
+    (["--mode", "prefork", "--workers", "9", "--max-connections", "8"], "max-connections"),
+    (["--min-spare", "5", "--max-spare", "4"], "max-spare"),
 ]
 
 
@@ -320,8 +331,12 @@ def test_times_read_back(text: str) -> None:
     assert config.seconds(str(value)) == value
 
 
+# What a word of the command line can be made of: os.fsdecode of any bytes.
+NOT_UTF8 = st.sampled_from([chr(code) for code in range(0xDC80, 0xDD00)])
+
+
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=())))
+@given(st.text(st.characters(codec="utf-8") | NOT_UTF8))
 def test_no_text_breaks_a_parse(text: str) -> None:
     for option in OPTIONS:
         try:

@@ -19,6 +19,8 @@ from .message import Head
 _UNSAFE = re.compile(rb'[^\x20-\x7e]|["\\]')
 # A line for a pipe must fit into PIPE_BUF; clipped so, four fields and the rest do.
 _CLIP = 200
+# No line grows without bound either: each octet may take four when it is escaped.
+_LONGEST = 8192
 
 
 class Entry:
@@ -66,7 +68,7 @@ class AccessLog:
         """False: the line is lost."""
         if self._sink is None:
             return True
-        line = self._format(entry, 0)
+        line = self._format(entry, _LONGEST)
         if self._sink.is_pipe and len(line) > PIPE_BUF:
             line = self._format(entry, _CLIP)
         return self._sink.write(line)
@@ -77,7 +79,7 @@ class AccessLog:
 
 
 def _clip(value: bytes, limit: int) -> bytes:
-    return value[:limit] + b"..." if limit and len(value) > limit else value
+    return value[:limit] + b"..." if len(value) > limit else value
 
 
 def _quote(value: bytes | None, limit: int) -> bytes:

@@ -7,6 +7,7 @@ of the next request, and refuses every chunk that two parsers could measure diff
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .errors import HTTPError, ParseError, Reason
 from .grammar import CHUNK_LINE
@@ -55,31 +56,33 @@ class Chunked(Decoder):
     def __init__(self, limits: Limits, parse_fields: FieldParser) -> None:
         self._limits = limits
         self._parse_fields = parse_fields
-        self._step = self._size_line
+        self._step: Callable[[bytes, int, list[bytes]], int] = self._size_line
         self._left = 0
         self._total = 0
         self._extensions = 0
         self.done = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        content = bytearray()
-        more = True
+        content: list[bytes] = []
+        pos, more = 0, True
         while more and not self.done:
-            before = len(data), self._step
-            piece, data = self._step(data)
-            content += piece
-            more = (len(data), self._step) != before
-        return bytes(content), data
+            before = pos, self._step
+            pos = self._step(data, pos, content)
+            more = (pos, self._step) != before
+        return b"".join(content), data[pos:]
 
-    def _size_line(self, data: bytes) -> tuple[bytes, bytes]:
-        end = data.find(b"\r\n", 0, _LINE_LIMIT)
+    # Each step takes what it can from data[pos:] and gives where it stopped. Nothing is cut off
+    # in between: a flood of one-byte chunks would copy what follows for each of them.
+
+    def _size_line(self, data: bytes, pos: int, _content: list[bytes]) -> int:
+        end = data.find(b"\r\n", pos, pos + _LINE_LIMIT)
         if end < 0:
-            self._refuse_early(data)
-            return b"", data
-        match = _CHUNK_LINE.fullmatch(data, 0, end)
+            self._refuse_early(data[pos : pos + _LINE_LIMIT])
+            return pos
+        match = _CHUNK_LINE.fullmatch(data, pos, end)
         if match is None:
             raise _bad()
-        self._extensions += end - len(match[1])
+        self._extensions += end - pos - len(match[1])
         self._left = int(match[1], 16)
         self._total += self._left
         if self._extensions > _EXTENSIONS_LIMIT:
@@ -87,7 +90,7 @@ class Chunked(Decoder):
         if self._limits.body and self._total > self._limits.body:
             raise HTTPError(Reason.BODY_TOO_LARGE, close=True)
         self._step = self._data if self._left else self._trailers
-        return b"", data[end + 2 :]
+        return end + 2
 
     def _refuse_early(self, data: bytes) -> None:
         """A size line that has not ended, but can't be right whatever follows."""
@@ -96,31 +99,33 @@ class Chunked(Decoder):
         if data and data[:1] not in b"0123456789abcdefABCDEF":
             raise _bad()
 
-    def _data(self, data: bytes) -> tuple[bytes, bytes]:
-        piece = data[: self._left]
+    def _data(self, data: bytes, pos: int, content: list[bytes]) -> int:
+        piece = data[pos : pos + self._left]
+        content.append(piece)
         self._left -= len(piece)
         if not self._left:
             self._step = self._data_end
-        return piece, data[len(piece) :]
+        return pos + len(piece)
 
-    def _data_end(self, data: bytes) -> tuple[bytes, bytes]:
-        if not b"\r\n".startswith(data[:2]):
+    def _data_end(self, data: bytes, pos: int, _content: list[bytes]) -> int:
+        end = data[pos : pos + 2]
+        if not b"\r\n".startswith(end):
             raise _bad()
-        if len(data) < 2:
-            return b"", data
+        if len(end) < 2:
+            return pos
         self._step = self._size_line
-        return b"", data[2:]
+        return pos + 2
 
-    def _trailers(self, data: bytes) -> tuple[bytes, bytes]:
+    def _trailers(self, data: bytes, pos: int, _content: list[bytes]) -> int:
         """Checked and dropped: no trailer may become a field (RFC 9110 6.5.1)."""
         try:
-            raw = self._parse_fields(data, self._limits.head, self._limits.fields)
+            raw = self._parse_fields(data[pos:], self._limits.head, self._limits.fields)
         except ParseError as flaw:
             raise HTTPError(flaw.reason, close=True) from None
         if raw is None:
-            return b"", data
+            return pos
         self.done = True
-        return b"", data[raw[0] :]
+        return pos + raw[0]
 
 
 def _bad() -> HTTPError:

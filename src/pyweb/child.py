@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from .connection import Connection, Service
-from .errors import Disconnected, Reason
+from .errors import Ended, Reason
 from .journal import Journal
 from .scoreboard import Slot
 from .transport import Transport
@@ -50,29 +50,41 @@ class Driver:
         try:
             wait = next(steps)
             while True:
-                wait = steps.send(self._outcome(wait))
+                wait = self._next(steps, wait)
         except StopIteration as end:
             reason: Reason = end.value
             return reason
 
+    def _next(self, steps: Steps[Reason], wait: Wait) -> Wait:
+        try:
+            outcome = self._outcome(wait)
+        except Ended as end:
+            return steps.throw(end)  # the conversation logs what it breaks off
+        return steps.send(outcome)
+
     def _outcome(self, wait: Wait) -> int:
         if wait.kind == TURN:
+            self._listen(self._poll.poll(0))
             return READY
         self._poll.modify(self._sock, wait.events)
         while True:
             gone = self._connection.drained and wait.kind == IDLE
             # Rounded up: a poll that wakes a moment early would spin until the deadline.
-            patience = 0 if gone else math.ceil(wait.deadline.left() * 1000)
-            ready = dict(self._poll.poll(patience))
-            if self._lifeline in ready:
-                self._connection.drained = True
-                self._poll.unregister(self._lifeline)  # heard once for all
-            if self._sock.fileno() in ready:
+            patience = 0 if gone else min(math.ceil(wait.deadline.left() * 1000), 1 << 30)
+            ready = self._poll.poll(patience)
+            self._listen(ready)
+            if any(fd == self._sock.fileno() for fd, _ in ready):
                 return READY  # a request that is there already gets its answer, the last
             if gone:
                 return DRAINED
             if not ready and not wait.deadline.left():
                 return TIMED_OUT
+
+    def _listen(self, ready: list[tuple[int, int]]) -> None:
+        """To the lifeline, once for all."""
+        if any(fd == self._lifeline for fd, _ in ready):
+            self._connection.drained = True
+            self._poll.unregister(self._lifeline)
 
 
 class Child:
@@ -94,8 +106,8 @@ class Child:
             connection = Connection(self._service, transport, peer, slot)
             Driver(connection, sock, self._lifeline).run(connection.serve())
             code = 0
-        except Disconnected:
-            code = 0  # END came before or after all that matters
+        except Ended:
+            code = 0  # the connection has logged what it broke off
         except BaseException:
             tell_defect(self._service.journal)
         finally:
@@ -115,7 +127,7 @@ class Child:
 
 def _end() -> None:
     signal.signal(END, signal.SIG_IGN)
-    raise Disconnected(Reason.ENDED)
+    raise Ended
 
 
 def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[], None]) -> None:

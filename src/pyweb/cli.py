@@ -37,11 +37,11 @@ Serves a directory over HTTP, a process for each connection.
 
 _TAIL = """\
 Configuration
-      --config FILE.toml       the same names in a file: max-connections = 200
-      --check-config           check it all, start nothing
-      --print-config           print it all, as TOML, start nothing
-      --version                print the version and the engine that runs
-  -h, --help                   print this
+      --config FILE.toml            the same names in a file: max-connections = 200
+      --check-config                check it all, start nothing
+      --print-config                print it all, as TOML, start nothing
+      --version                     print the version and the engine that runs
+  -h, --help                        print this
 
 The command line wins over PYWEB_* variables (PYWEB_MAX_CONNECTIONS=200), and these over the file.
 Sizes take K, M, G; times ms, s, m, h. SIGTERM lets connections end, a second one ends them.
@@ -69,8 +69,7 @@ def _help_of(option: Option) -> str:
     short = f"-{option.short}, " if option.short else "    "
     words = f"  {short}--{option.name} {option.metavar}".rstrip()
     default = "" if option.default in (None, "false") else f" [{option.default}]"
-    gap = " " * max(1, 31 - len(words)) if len(words) < 31 else "\n" + " " * 31
-    return f"{words}{gap}{option.help}{default}"
+    return f"{words:35} {option.help}{default}"
 
 
 def _arguments() -> _Parser:

@@ -149,8 +149,9 @@ def port(value: str) -> int:
 
 # What frames a message is ours to say; a wrong word there would break every answer.
 _OURS = (
-    "connection", "content-length", "content-range", "date", "keep-alive", "te", "trailer",
-    "transfer-encoding", "upgrade",
+    "connection", "content-encoding", "content-length", "content-range", "content-type", "date",
+    "etag", "keep-alive", "last-modified", "location", "te", "trailer", "transfer-encoding",
+    "upgrade",
 )  # fmt: skip
 
 
@@ -222,7 +223,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max-requests-jitter", whole(0, 1_000_000_000), "0", "N",
            "up to so many more, so that not all leave at once", _POOL),
     Option("max-connections-per-child", whole(0, 1_000_000_000), "0", "N",
-           "prefork: likewise; 1: spare children that serve one connection", _POOL),
+           "prefork: likewise; 1: spares for one connection each", _POOL),
     Option("threads", whole(1, 1000), "8", "N", "thread: threads in the one process", _POOL),
     Option("max-connections", whole(1, 1_000_000), "1024", "N", "processes at once", _LIMIT),
     Option("per-client", whole(0, 1_000_000), "0", "N",
@@ -245,7 +246,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("timeout-write", some_seconds, "60", "SECONDS", "for the answer, more as it leaves",
            _TIME),
     Option("min-rate", whole(0, 1 << 40), "500", "BYTES/S",
-           "each byte moved prolongs both by 1/rate s; 0: by the whole time", _TIME),
+           "body and write gain 1/rate s a byte; 0: each byte renews", _TIME),
     Option("timeout-idle", some_seconds, "15", "SECONDS", "for the next request", _TIME),
     Option("timeout-queue", seconds, "10", "SECONDS", "wait for a process, 503 after", _TIME),
     Option("grace", seconds, "30", "SECONDS", "for connections to end after SIGTERM", _TIME),
@@ -317,7 +318,7 @@ def build(sources: list[Source], engines: tuple[str, ...]) -> Config:
     values["bind"] = _addresses(values["bind"], values.pop("port"), rank)
     values["engine"] = _engine(values["engine"], engines)
     if values["workers"] is None:
-        values["workers"] = _usable_cpus()
+        values["workers"] = min(_usable_cpus(), values["max_connections"])
     config = Config(**values)
     _check_together(config)
     return config
@@ -385,7 +386,7 @@ def _check_together(config: Config) -> None:
         raise UsageError(
             f"max-spare ({config.max_spare}) is below min-spare ({config.min_spare}); raise it"
         )
-    if config.workers > config.max_connections:
+    if config.mode == "prefork" and config.workers > config.max_connections:
         raise UsageError(
             f"workers ({config.workers}) are more than max-connections"
             f" ({config.max_connections}) allows; raise max-connections"

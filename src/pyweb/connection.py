@@ -16,7 +16,7 @@ from . import body, render, scoreboard
 from .accesslog import AccessLog, Entry
 from .clock import Deadline
 from .config import Config
-from .errors import BY_NUMBER, Disconnected, HTTPError, Reason
+from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
 from .journal import Journal
 from .message import Fields, Head, Response
 from .parse import Limits, Parser
@@ -41,6 +41,8 @@ Answer = Callable[[Head], Response]
 
 # A body that nobody reads is read away up to here; a longer one costs the connection.
 DRAIN_BYTES = 65536
+# For a new connection to speak when the server drains.
+_FIRST_WORDS = 0.5
 # Of a request that could not be parsed, the log gets so much.
 _LOGGED_LINE = 512
 # The first look at a head; most are smaller.
@@ -110,6 +112,11 @@ class Connection:
         self._head_began = past.began
         self._requests = past.requests
         self._began = time.monotonic()
+        # Of the exchange at hand, should it be broken off: has it begun, and how far is it?
+        self._begun = False
+        self._head: Head | None = None
+        self._status = 0
+        self._header_size = 0
 
     def serve(self) -> Steps[Reason]:
         """Until the connection ends; why it did. The socket is closed."""
@@ -120,6 +127,11 @@ class Connection:
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
             reason = end.reason
+        except Ended:
+            if self._begun:
+                size = max(0, self._transport.sent - self._header_size)
+                self._log(self._head, self._status, size if self._status else 0, Reason.ENDED)
+            raise
         self._slot.set(scoreboard.REASON, reason)
         self._transport.close()
         return reason
@@ -140,7 +152,9 @@ class Connection:
         except HTTPError as error:
             return (yield from self._respond(refusal(error), None, False))
         if head is None:
+            self._begun = False
             return False
+        self._head = head
         self._requests += 1
         self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
         try:
@@ -155,8 +169,6 @@ class Connection:
     def _answer(self, head: Head) -> Response:
         try:
             return self._service.answer(head)
-        except Disconnected:
-            raise
         except Exception:
             return self._defect()
 
@@ -178,6 +190,7 @@ class Connection:
         deadline = Deadline(self._config.timeout_header)
         deadline.at += self._began - time.monotonic()
         self._slot.set(scoreboard.STATE, scoreboard.READING)
+        self._begun = True
         peeks = self._peeks and not self._buffer
         self._head_began = self._began
         head = yield from (self._peek_head(deadline) if peeks else self._read_head(deadline))
@@ -191,7 +204,20 @@ class Connection:
             seconds = min(seconds, self._config.timeout_header)
         try:
             yield from until(READ, Deadline(seconds), IDLE)
-        except (TimedOut, Drained):
+        except Drained:
+            return (yield from self._last_chance())
+        except TimedOut:
+            return False
+        return True
+
+    def _last_chance(self) -> Steps[bool]:
+        """Draining: one that has idled after an answer can go; one that is new, and whose first
+        request may be on its way, has a moment."""
+        if self._requests:
+            return False
+        try:
+            yield from until(READ, Deadline(_FIRST_WORDS), HEAD)
+        except TimedOut:
             return False
         return True
 
@@ -279,7 +305,7 @@ class Connection:
         reader = BodyReader(self._service, self._transport, head, self._buffer)
         size = 0
         try:
-            while not reader.done and size <= DRAIN_BYTES:
+            while not reader.done and size <= DRAIN_BYTES and reader.wire <= 4 * DRAIN_BYTES:
                 size += len((yield from reader.read()))
         except TimedOut:
             raise HTTPError(Reason.BODY_TIMEOUT, close=True) from None
@@ -303,8 +329,9 @@ class Connection:
         except ValueError:
             response, keep = self._defect(), False
             header = render.header_bytes(response, minor, keep, self._service.extra)
-        parts = () if head and head.method == b"HEAD" else response.parts
+        parts = () if self._is_head(head) else response.parts
         self._transport.start(header, parts)
+        self._status, self._header_size = response.status, len(header)
         reason = response.reason
         try:
             yield from self._push_all()
@@ -315,7 +342,8 @@ class Connection:
         size = max(0, self._transport.sent - len(header))
         self._log(head, response.status, size, reason)
         if not keep and reason == response.reason:
-            yield from self._say_goodbye(whole)
+            ours = head is not None and head.keep_alive  # the client may not expect it to end
+            yield from self._say_goodbye(whole and not ours)
         return keep
 
     def _push_all(self) -> Steps[None]:
@@ -327,36 +355,48 @@ class Connection:
             else:
                 yield from until(WRITE, deadline, ANSWER)
 
+    def _is_head(self, head: Head | None) -> bool:
+        """Also of a request that was refused before it was understood: no content for HEAD."""
+        if head is not None:
+            return head.method == b"HEAD"
+        return self._buffer.lstrip(b"\r\n").startswith(b"HEAD ")
+
     def _may_keep(self, head: Head) -> bool:
         limit = self._config.keepalive_requests
         more = not limit or self._requests < limit
         return head.keep_alive and more and not self.drained
 
-    def _say_goodbye(self, whole: bool) -> Steps[None]:
-        """Linger where the client has sent, or still sends, what nobody will read: closing a
-        socket with unread bytes sends a reset, which can overtake the answer."""
-        if whole and not self._buffer and not self._transport.has_unread():
+    def _say_goodbye(self, expected: bool) -> Steps[None]:
+        """Linger where the client has sent, or may still send, what nobody will read: closing a
+        socket with unread bytes, and bytes that come after the close, draw a reset, and it takes
+        what the client has not yet received of its answer."""
+        if expected and not self._buffer and not self._transport.has_unread():
             return
         self._slot.set(scoreboard.STATE, scoreboard.LINGERING)
         self._transport.say_no_more()
         buffer, left, end = bytearray(65536), _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
-        while left > 0 and time.monotonic() < end:
+        unsent, patience = self._transport.unsent(), Deadline(self._config.timeout_write)
+        while left > 0 and (time.monotonic() < end or unsent):
             count = self._transport.discard(buffer)
             if count == 0:
                 return
             left -= count or 0
             if count is None:
-                silence = min(_LINGER_SILENCE, end - time.monotonic())
                 try:
-                    yield from until(READ, Deadline(silence), LINGER)
+                    yield from until(READ, Deadline(_LINGER_SILENCE), LINGER)
                 except TimedOut:
-                    return
+                    before, unsent = unsent, self._transport.unsent()
+                    if unsent < before:
+                        patience = Deadline(self._config.timeout_write)
+                    if not unsent or not patience.left():
+                        return
 
     def _log(self, head: Head | None, status: int, size: int, reason: Reason) -> None:
         slot = self._slot
         slot.add(scoreboard.REQUESTS, 1)
         slot.add(scoreboard.BYTES, size)
         slot.set(scoreboard.REASON, reason)
+        self._begun, self._head, self._status = False, None, 0
         line = b"" if head else first_line(self._buffer)
         seconds = time.monotonic() - self._began
         entry = Entry(self.peer, head, line, status, size, seconds, reason)
@@ -378,7 +418,7 @@ def first_line(data: bytes) -> bytes:
 class BodyReader:
     """A request's content, piece by piece. Whoever reads it first asks the client to send it.
 
-    `done`: it has ended; `rest`: the bytes behind it.
+    `done`: it has ended; `rest`: the bytes behind it; `wire`: bytes received for it.
     """
 
     def __init__(self, service: Service, transport: Transport, head: Head, buffered: bytes) -> None:
@@ -388,6 +428,7 @@ class BodyReader:
         self._deadline = Deadline(config.timeout_body, config.min_rate)
         self._owes_continue = head.expects_continue and not buffered
         self.rest = buffered
+        self.wire = len(buffered)
         self._fresh = bool(buffered)
 
     @property
@@ -415,6 +456,7 @@ class BodyReader:
         if not data:
             raise Disconnected(Reason.CLIENT_LEFT)
         self._deadline.moved(len(data))
+        self.wire += len(data)
         self.rest += data
 
     def _send_continue(self) -> Steps[None]:

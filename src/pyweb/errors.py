@@ -129,6 +129,11 @@ class Disconnected(Exception):
         self.reason = reason
 
 
+class Ended(BaseException):
+    """The master's word to leave now (reason ENDED). Not an Exception: nothing may take it for a
+    defect or for the client's doing."""
+
+
 class UsageError(Exception):
     """What the user asked for can't be: exit code 2. The text names the thing and the cure."""
 

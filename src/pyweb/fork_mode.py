@@ -15,7 +15,7 @@ from .child import END, EXIT_DEFECT, Child, signal_name
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .scoreboard import LOST_LINES, Scoreboard, Slot
-from .signals import ALL
+from .signals import HELD
 
 
 class ForkMode:
@@ -36,6 +36,8 @@ class ForkMode:
         self.cut = 0
         self.lost_lines = 0
 
+    unit = "connections"
+
     def tend(self) -> float | None:
         """Children are forked when they are wanted."""
         return None
@@ -53,7 +55,7 @@ class ForkMode:
         """Fork. The parent's copy of the socket stays open: it is the master's to close."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         # No signal may find the child before it has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
             pid = os.fork()
             if pid == 0:

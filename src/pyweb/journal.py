@@ -36,6 +36,7 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.lost = 0
+        self._torn = False
         self.is_pipe = False
         self._push = self._write
         try:
@@ -68,10 +69,14 @@ class Sink:
     def write(self, line: bytes) -> bool:
         """One write(2). False: the line is lost."""
         try:
-            if self._push(line) == len(line):
-                return True
+            # Behind a line that a full disk cut short, a new one begins on a line of its own.
+            sent = self._push(b"\n" + line if self._torn else line) - self._torn
         except OSError:
-            pass
+            sent = 0
+        if sent == len(line):
+            self._torn = False
+            return True
+        self._torn = self._torn or sent > 0
         self.lost += 1
         return False
 

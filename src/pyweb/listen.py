@@ -27,6 +27,8 @@ _CURES_UNIX = {
     errno.ENOTDIR: "make the directory first",
 }
 
+_NOT_SENT = 131072
+
 
 class Listener:
     """A listening, non-blocking socket. `path`: of a unix socket, removed at the end."""
@@ -95,6 +97,10 @@ def _listen_tcp(address: Address, backlog: int) -> Listener:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         # Connections inherit it: a small answer must never wait for an acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Or a client that reads slowly but steadily looks as if it stalled: without it a
+            # socket with megabytes to send has room again only when a third of them has left.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
         sock.bind(where)
         return _listening(sock, backlog)
     except BaseException:

@@ -93,7 +93,9 @@ class Master:
 
     def _drain(self) -> None:
         """No new connections; idle children go, the others have --grace."""
-        self._journal.say(f"stopping: {self._mode.count()} processes have {self._config.grace:g} s")
+        self._journal.say(
+            f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
+        )
         if self._acceptor:
             self._acceptor.drain()
         self._close()
@@ -111,7 +113,9 @@ class Master:
     def _end_children(self) -> None:
         """--grace is over, or nobody wants to wait for it: END, and a moment later SIGKILL."""
         if not self._ending and self._mode.count():
-            self._journal.say(f"reason {Reason.ENDED:d}: {self._mode.count()} processes are ended")
+            self._journal.say(
+                f"reason {Reason.ENDED:d}: {self._mode.count()} {self._mode.unit} are cut"
+            )
         if self._acceptor:
             self._acceptor.abandon()
         self._close()

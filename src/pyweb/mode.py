@@ -17,6 +17,7 @@ class Mode(Protocol):
     end       tell all to end now; kill: don't ask
     """
 
+    unit: str  # what a process of it serves, for people
     served: int
     cut: int
     lost_lines: int

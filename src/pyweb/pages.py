@@ -299,11 +299,18 @@ def _head(key: str, label: str, first: str, current: bool, descending: bool) -> 
     return f'<th scope="col"{state}><a href="?sort={key}&amp;order={order}">{label}</a></th>'
 
 
+_CRUMBS = 32
+
+
 def _crumbs(path: bytes) -> str:
     """Each ancestor as a link, by as many "../" as it is away; the directory itself as text."""
     names = ["Index", *map(_visible, filter(None, path.split(b"/")))]
+    # A path of thousands of segments ("a/../a/../") must not make a page of millions of "../".
+    names = names[:1] + names[-_CRUMBS:] if len(names) > _CRUMBS else names
     last = len(names) - 1
     links = [f'<a href="{"../" * (last - i)}">{name}</a>' for i, name in enumerate(names[:-1])]
+    if last == _CRUMBS:
+        links[0] = '<a href="/">Index</a><span>/…</span>'
     return "<span>/</span>".join([*links, f'<b aria-current="page">{names[-1]}</b>'])
 
 

@@ -28,7 +28,7 @@ from .scoreboard import (
     Scoreboard,
     Slot,
 )
-from .signals import ALL
+from .signals import HELD
 from .worker import Leave, Quota, Worker, random_below
 
 # How often the pool is looked at.
@@ -95,6 +95,8 @@ class PoolMode:
         self.cut = 0
         self.lost_lines = 0
 
+    unit = "workers"
+
     def count(self) -> int:
         return len(self._processes)
 
@@ -147,7 +149,7 @@ class PoolMode:
 
     def _spawn(self) -> bool:
         slots = [self._scoreboard.take(int(time.time() * 1000)) for _ in range(self._threads)]
-        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
             pid = os.fork()
             if pid == 0:

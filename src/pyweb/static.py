@@ -78,13 +78,15 @@ def _escape(match: re.Match[bytes]) -> bytes:
 def decode(path: bytes) -> Target:
     """RFC 3986 2.1 and 3.3, cut at the slashes before anything is decoded.
 
-    "." and ".." stay: the kernel resolves them below the root. HTTPError: PATH_ENCODING for what
-    stands for no octet or for NUL, NOT_FOUND for a segment with a slash in it, HIDDEN.
+    "." says nothing but at the end, and is dropped; ".." stays: the kernel resolves it below the
+    root. HTTPError: PATH_ENCODING for what stands for no octet or for NUL, NOT_FOUND for a segment
+    with a slash in it, HIDDEN.
     """
     if _BAD_ESCAPE.search(path):
         raise HTTPError(Reason.PATH_ENCODING)
     raw = path.split(b"/")
     segments = [_decode_segment(segment) for segment in raw if segment]
+    segments = [segment for segment in segments[:-1] if segment != b"."] + segments[-1:]
     for place, segment in enumerate(segments):
         if _is_hidden(segment) and not (place == 0 and segment == b".well-known"):
             raise HTTPError(Reason.HIDDEN)

@@ -7,7 +7,10 @@ worker has its epoll. Not here: what the bytes mean.
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import sys
+import termios
 
 from . import _pysend
 from .errors import Disconnected, Reason
@@ -127,6 +130,15 @@ class Transport:
             return self.sock.recv_into(buffer)
         except BlockingIOError:
             return None
+        except OSError:
+            return 0
+
+    def unsent(self) -> int:
+        """Bytes that the peer has not acknowledged (SIOCOUTQ; 0 where there is no such thing)."""
+        try:
+            return int.from_bytes(
+                fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0" * 4), sys.byteorder
+            )
         except OSError:
             return 0
 

@@ -14,7 +14,7 @@ import socket
 import time
 
 from .connection import Connection, Service
-from .errors import Disconnected, Reason
+from .errors import Ended, Reason
 from .scoreboard import CONNECTIONS, IDLE_WORKER, OPEN, REQUESTS, RETIRING, STATE, WORKING, Slot
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
@@ -128,8 +128,8 @@ class Worker:
         """What is being answered is logged as broken off."""
         for one in list(self._open.values()):
             try:
-                one.steps.throw(Disconnected(Reason.ENDED))
-            except (StopIteration, Disconnected):
+                one.steps.throw(Ended())
+            except (StopIteration, Ended):
                 pass
         self._open.clear()
 
