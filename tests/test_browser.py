@@ -34,8 +34,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def browser_page(browser: Any) -> Iterator[Any]:
-    """A fresh page that fails the test on any error in its console or answer below 400 missed."""
+def browser_page(browser: Any, serve: ServeFixture) -> Iterator[Any]:
+    """A fresh page; any error in its console fails the test. (`serve` is asked for, so that the
+    page is closed before its server.)"""
+    assert serve
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
     errors: list[str] = []
