@@ -196,6 +196,8 @@ def test_version() -> None:
     assert done.stderr == ""
     python = ".".join(map(str, sys.version_info[:3]))
     assert done.stdout == f"pyweb {__version__} (engine {ENGINES[0]}, cpython {python})\n"
+    done = run("--version", "--engine", "python")
+    assert done.stdout == f"pyweb {__version__} (engine python, cpython {python})\n"
 
 
 def the_only(pattern: str, lines: list[str]) -> str:

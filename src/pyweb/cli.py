@@ -186,15 +186,20 @@ def print_config(config: Config) -> None:
     sys.stdout.buffer.write("".join(lines).encode("utf-8", "surrogateescape"))
 
 
-def version_text() -> str:
+def version_text(engine: str | None) -> str:
+    """With the engine that runs: the one asked for beside --version, or the best there is."""
+    if engine is not None and engine not in ENGINES:
+        raise UsageError(f"engine: {engine!r} is not one of {', '.join(ENGINES)}")
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"pyweb {__version__} (engine {ENGINES[0]}, {sys.implementation.name} {python})"
+    return (
+        f"pyweb {__version__} (engine {engine or ENGINES[0]}, {sys.implementation.name} {python})"
+    )
 
 
 def _run(arguments: list[str]) -> None:
     given = _arguments().parse_intermixed_args(arguments)
     if given.version:
-        print(version_text())
+        print(version_text(given.engine))
         return
     config = configure(given, os.environ)
     if given.print_config:
