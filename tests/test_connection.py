@@ -14,14 +14,16 @@ import pytest
 from conftest import PATIENCE, Client, ServeFixture, until
 
 from pyweb.accesslog import AccessLog
+from pyweb.bodyreader import BodyReader
 from pyweb.child import Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
-from pyweb.connection import BodyReader, Connection, Service
+from pyweb.connection import Connection
 from pyweb.errors import Disconnected, Reason
 from pyweb.journal import Journal, Sink
 from pyweb.message import Head, Response
 from pyweb.scoreboard import REASON, REQUESTS, Scoreboard
+from pyweb.service import Service
 from pyweb.transport import Transport
 from pyweb.wait import TimedOut
 

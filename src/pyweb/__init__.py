@@ -7,7 +7,8 @@ listed before it (tests/test_layers.py):
  1 wire          message  _pyparse  _fastparse  parse  body  render
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
- 3 conversation  _pysend  _fastsend  transport  wait  accesslog  connection
+ 3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
+                 bodyreader  connection
  4 child         child  worker
  5 master        listen  signals  mode  fork_mode  pool_mode  refuse  accept  master
  6 server        server

@@ -12,14 +12,15 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from .connection import Connection, Service
+from .connection import Connection
 from .errors import Ended, Reason
 from .journal import Journal
 from .scoreboard import Slot
+from .service import Service
 from .transport import Transport
 from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
@@ -154,6 +155,23 @@ def tell_defect(journal: Journal) -> None:
     """In an `except`: the last words of a process that fails."""
     for line in traceback.format_exc().splitlines():
         journal.say(f"{Reason.INTERNAL:d} {line}")
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Pid and exit code (below 0: the signal) of each that has ended; a zombie less for each."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def how_it_ended(code: int) -> str:
+    """For a code that is not 0."""
+    return f"was ended by {signal_name(-code)}" if code < 0 else f"left with code {code}"
 
 
 def signal_name(number: int) -> str:

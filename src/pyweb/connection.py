@@ -10,21 +10,18 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable
 
-from . import body, render, scoreboard
-from .accesslog import AccessLog, Entry
+from . import render, scoreboard
+from .accesslog import Entry
+from .bodyreader import BodyReader
 from .clock import Deadline
-from .config import Config
 from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
-from .journal import Journal
-from .message import Fields, Head, Response
-from .parse import Limits, Parser
+from .message import Head, Response
 from .route import refusal
+from .service import Service
 from .transport import Transport
 from .wait import (
     ANSWER,
-    BODY,
     HEAD,
     IDLE,
     LINGER,
@@ -36,8 +33,6 @@ from .wait import (
     TimedOut,
     until,
 )
-
-Answer = Callable[[Head], Response]
 
 # A body that nobody reads is read away up to here; a longer one costs the connection.
 DRAIN_BYTES = 65536
@@ -51,19 +46,6 @@ _PEEK = 4096
 _LINGER_SECONDS = 5.0
 _LINGER_SILENCE = 2.0
 _LINGER_BYTES = 64 << 20
-
-
-class Service:
-    """What all connections share: made once, before the first fork."""
-
-    def __init__(self, config: Config, answer: Answer, log: AccessLog, journal: Journal) -> None:
-        self.config = config
-        self.answer = answer
-        self.log = log
-        self.journal = journal
-        limits = Limits(config.limit_line, config.limit_head, config.limit_fields, config.max_body)
-        self.parser = Parser(config.engine, limits)
-        self.extra: Fields = config.header
 
 
 class Past:
@@ -413,54 +395,3 @@ def first_line(data: bytes) -> bytes:
     """What the log shows of bytes that are no request."""
     stripped = data.lstrip(b"\r\n")[:_LOGGED_LINE]
     return stripped.split(b"\n", 1)[0].rstrip(b"\r")
-
-
-class BodyReader:
-    """A request's content, piece by piece. Whoever reads it first asks the client to send it.
-
-    `done`: it has ended; `rest`: the bytes behind it; `wire`: bytes received for it.
-    """
-
-    def __init__(self, service: Service, transport: Transport, head: Head, buffered: bytes) -> None:
-        parser, config = service.parser, service.config
-        self._decoder = body.decoder(head, parser.limits, parser.parse_fields)
-        self._transport = transport
-        self._deadline = Deadline(config.timeout_body, config.min_rate)
-        self._owes_continue = head.expects_continue and not buffered
-        self.rest = buffered
-        self.wire = len(buffered)
-        self._fresh = bool(buffered)
-
-    @property
-    def done(self) -> bool:
-        return self._decoder.done
-
-    def read(self) -> Steps[bytes]:
-        """Some content; b"" when done. HTTPError, TimedOut, Disconnected(CLIENT_LEFT)."""
-        content = b""
-        while not content and not self._decoder.done:
-            if not self._fresh:
-                yield from self._receive()
-            content, self.rest = self._decoder.feed(self.rest)
-            self._fresh = False
-        return content
-
-    def _receive(self) -> Steps[None]:
-        if self._owes_continue:
-            self._owes_continue = False
-            yield from self._send_continue()
-        data = self._transport.receive()
-        while data is None:
-            yield from until(READ, self._deadline, BODY)
-            data = self._transport.receive()
-        if not data:
-            raise Disconnected(Reason.CLIENT_LEFT)
-        self._deadline.moved(len(data))
-        self.wire += len(data)
-        self.rest += data
-
-    def _send_continue(self) -> Steps[None]:
-        self._transport.start(render.CONTINUE, ())
-        while not self._transport.all_sent:
-            if not self._transport.push():
-                yield from until(WRITE, self._deadline, BODY)

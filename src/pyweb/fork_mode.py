@@ -11,7 +11,7 @@ import socket
 import time
 from collections import Counter
 
-from .child import END, EXIT_DEFECT, Child, signal_name
+from .child import END, EXIT_DEFECT, Child, ended_children, how_it_ended
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .scoreboard import LOST_LINES, Scoreboard, Slot
@@ -73,17 +73,11 @@ class ForkMode:
 
     def reap(self) -> None:
         """All that have ended, in one go."""
-        while self._children:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        for pid, code in ended_children():
             if pid in self._children:
-                self._bury(pid, status)
+                self._bury(pid, code)
 
-    def _bury(self, pid: int, status: int) -> None:
+    def _bury(self, pid: int, code: int) -> None:
         slot, peer = self._children.pop(pid)
         self._peers[peer] -= 1
         if not self._peers[peer]:
@@ -93,12 +87,11 @@ class ForkMode:
             self.lost_lines += lost
             self._journal.say_often(LINES_LOST, lost)
         self._scoreboard.give_back(slot)
-        code = os.waitstatus_to_exitcode(status)
         if not code or self._ending:
             return
         self.cut += 1
         if code != EXIT_DEFECT:  # that one has said its last words itself
-            how = f"was ended by {signal_name(-code)}" if code < 0 else f"left with code {code}"
+            how = how_it_ended(code)
             self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {peer}, {how}")
 
     def end(self, *, kill: bool) -> None:

@@ -13,9 +13,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from .child import END, EXIT_DEFECT, become_a_child, signal_name, tell_defect
+from .child import END, EXIT_DEFECT, become_a_child, ended_children, how_it_ended, tell_defect
 from .config import Config
-from .connection import Service
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .scoreboard import (
@@ -28,6 +27,7 @@ from .scoreboard import (
     Scoreboard,
     Slot,
 )
+from .service import Service
 from .signals import HELD
 from .worker import Leave, Quota, Worker, random_below
 
@@ -201,17 +201,11 @@ class PoolMode:
 
     def reap(self) -> None:
         """All that have ended, in one go."""
-        while self._processes:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
+        for pid, code in ended_children():
             if pid in self._processes:
-                self._bury(pid, status)
+                self._bury(pid, code)
 
-    def _bury(self, pid: int, status: int) -> None:
+    def _bury(self, pid: int, code: int) -> None:
         one = self._processes.pop(pid)
         for slot in one.slots:
             self.served += slot.get(CONNECTIONS)
@@ -220,11 +214,10 @@ class PoolMode:
                 self.lost_lines += lost
                 self._journal.say_often(LINES_LOST, lost)
             self._scoreboard.give_back(slot)
-        code = os.waitstatus_to_exitcode(status)
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT:
-                how = f"was ended by {signal_name(-code)}" if code < 0 else f"left with code {code}"
+                how = how_it_ended(code)
                 self._journal.say(f"reason {Reason.CHILD_DIED:d}: worker {pid} {how}")
             self._hold_back(one)
         else:

@@ -14,7 +14,6 @@ from .accept import Acceptor
 from .accesslog import AccessLog
 from .child import Child
 from .config import Config
-from .connection import Service
 from .docroot import DocRoot
 from .errors import StartError, UsageError
 from .fork_mode import ForkMode
@@ -25,6 +24,7 @@ from .pool_mode import PoolMode
 from .refuse import Refusals
 from .route import Router
 from .scoreboard import Scoreboard
+from .service import Service
 from .signals import SignalPipe
 from .static import StaticSite
 

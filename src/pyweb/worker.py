@@ -13,9 +13,10 @@ import select
 import socket
 import time
 
-from .connection import Connection, Service
+from .connection import Connection
 from .errors import Ended, Reason
 from .scoreboard import CONNECTIONS, IDLE_WORKER, OPEN, REQUESTS, RETIRING, STATE, WORKING, Slot
+from .service import Service
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
 

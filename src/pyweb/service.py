@@ -1,0 +1,27 @@
+"""What all connections of a server share: configuration, parser, who answers, log, journal.
+
+Made once, before the first fork; nobody changes it. Not here: anything of one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .accesslog import AccessLog
+from .config import Config
+from .journal import Journal
+from .message import Fields, Head, Response
+from .parse import Limits, Parser
+
+Answer = Callable[[Head], Response]
+
+
+class Service:
+    def __init__(self, config: Config, answer: Answer, log: AccessLog, journal: Journal) -> None:
+        self.config = config
+        self.answer = answer
+        self.log = log
+        self.journal = journal
+        limits = Limits(config.limit_line, config.limit_head, config.limit_fields, config.max_body)
+        self.parser = Parser(config.engine, limits)
+        self.extra: Fields = config.header
