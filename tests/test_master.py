@@ -92,8 +92,10 @@ def descriptors(pid: int) -> dict[int, str]:
 
 
 def sockets(server: Server) -> int:
-    """How many the master holds: its listeners, and who waits or lingers."""
-    return sum(target.startswith("socket:") for target in descriptors(server.pid).values())
+    """How many the master holds: its listeners, and who waits or lingers. Not counted: its copies
+    of those that are served, one a child."""
+    held = sum(target.startswith("socket:") for target in descriptors(server.pid).values())
+    return held - len(server.children())
 
 
 def settled(server: Server) -> None:
@@ -177,7 +179,8 @@ def test_more_than_may_wait_wait_in_the_backlog(serve: ServeFixture) -> None:
         assert finish(held[0]) == 200
         for client in clients:
             assert client.answer().status == 200
-            assert sockets(server) <= 1 + 128
+            # One more: a child that has just been reaped, and whose copy is about to be closed.
+            assert sockets(server) <= 1 + 128 + 1
     settled(server)
     assert len(server.wait_for_log(301)) == 301
 

@@ -97,7 +97,9 @@ def test_spare_children_that_serve_one_connection(serve: ServeFixture) -> None:
     server.wait_for_log(500)
     until_workers(server, 4)
     server.stop()
-    assert "500 connections served" in server.stderr()
+    served = re.search(r"stopped: (\d+) connections served", server.stderr())
+    assert served
+    assert 500 <= int(served[1]) <= 508  # ab may open a few that it doesn't use
 
 
 def test_it_grows_when_too_few_are_idle_and_shrinks_again(serve: ServeFixture, site: Path) -> None:

@@ -93,6 +93,7 @@ class Acceptor:
         return due
 
     def work(self, ready: list[tuple[int, int]]) -> None:
+        self._answer_crashes()
         self._serve_waiting()
         for fd, _ in ready:
             if fd in self._listeners:
@@ -216,7 +217,6 @@ class Acceptor:
             self._fork_after = time.monotonic() + _PAUSE
             return False
         self._fork_after = 0.0
-        new.sock.close()
         return True
 
     def _serve_waiting(self) -> None:
@@ -228,6 +228,17 @@ class Acceptor:
             reason = Reason.FORK_FAILED if failed else Reason.PROCESSES_FULL
             self._journal.say_often(f"reason {reason:d}: 503, {reason.meaning}")
             self._refuse(self._waiting.popleft(), reason)
+
+    def _answer_crashes(self) -> None:
+        for crash in self._mode.crashes():
+            if crash.sock is None:
+                self._refusals.note(crash.peer, crash.line, crash.seconds, Reason.CHILD_DIED)
+                continue
+            fd = self._refusals.refuse(
+                crash.sock, crash.peer, crash.seconds, Reason.CHILD_DIED, crash.line
+            )
+            if fd is not None:
+                self._poll.register(fd, self._refusals.events(fd))
 
     def _refuse(self, one: _Waiting, reason: Reason) -> None:
         waited = time.monotonic() - one.since

@@ -115,6 +115,8 @@ class Connection:
                 self._log(self._head, self._status, size if self._status else 0, Reason.ENDED)
             raise
         self._slot.set(scoreboard.REASON, reason)
+        # Somebody may hold a copy of the socket (fork_mode.py): the client must not wait for it.
+        self._transport.say_no_more()
         self._transport.close()
         return reason
 
@@ -137,6 +139,7 @@ class Connection:
             self._begun = False
             return False
         self._head = head
+        self._slot.say(head.method + b" " + head.target)
         self._requests += 1
         self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
         try:
@@ -314,6 +317,7 @@ class Connection:
         parts = () if self._is_head(head) else response.parts
         self._transport.start(header, parts)
         self._status, self._header_size = response.status, len(header)
+        self._slot.set(scoreboard.SENT, 1)
         reason = response.reason
         try:
             yield from self._push_all()
@@ -379,6 +383,8 @@ class Connection:
         slot.add(scoreboard.BYTES, size)
         slot.set(scoreboard.REASON, reason)
         self._begun, self._head, self._status = False, None, 0
+        slot.set(scoreboard.SENT, 0)
+        slot.say(b"")
         line = b"" if head else first_line(self._buffer)
         seconds = time.monotonic() - self._began
         entry = Entry(self.peer, head, line, status, size, seconds, reason)

@@ -90,7 +90,7 @@ class Reason(IntEnum):
     INTERNAL = 84, 500, "a defect in pyweb; stderr has the traceback"
     STORAGE = 85, 500, "the file could not be read"
     ENDED = 86, 0, "ended by the master when --grace was over, or at once by a second signal"
-    CHILD_DIED = 87, 0, "a child was killed by a signal from elsewhere or crashed"
+    CHILD_DIED = 87, 500, "its process crashed, or was killed by a signal from elsewhere"
 
 
 BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}

@@ -29,12 +29,31 @@ class Mode(Protocol):
     def end(self, *, kill: bool) -> None: ...
 
 
+class Crash:
+    """A process that died in the midst of a request.
+
+    sock     to tell the client with; None: it has got a part of its answer already
+    line     of the request, as far as its process told
+    seconds  that the process lived
+    """
+
+    __slots__ = ("line", "peer", "seconds", "sock")
+
+    def __init__(self, sock: socket.socket | None, peer: str, line: bytes, seconds: float) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.line = line
+        self.seconds = seconds
+
+
 class AcceptedMode(Mode, Protocol):
     """One whose connections the master accepts.
 
-    serve     give it a process; False: not now (the system refuses)
+    serve     give it a process, and the socket with it; False: not now (the system refuses)
+    crashes   that have been reaped since the last time
     of_peer   how many processes serve this address
     """
 
     def serve(self, sock: socket.socket, peer: str) -> bool: ...
+    def crashes(self) -> list[Crash]: ...
     def of_peer(self, peer: str) -> int: ...

@@ -1,4 +1,5 @@
-"""Answers that the master gives itself: 503, to connections that get no process.
+"""Answers that the master gives itself: 503 to connections that get no process, 500 to those
+whose process has died.
 
 The master reads no client byte: it sends prepared bytes once, without waiting, says that no more
 comes, and lets the kernel throw away what the client sends (recv with MSG_TRUNC copies nothing)
@@ -48,10 +49,15 @@ class Refusals:
         self.count = 0
         self.lost_lines = 0
 
-    def refuse(self, sock: socket.socket, peer: str, waited: float, reason: Reason) -> int | None:
-        """Answer 503. Gives the descriptor to poll; None: the socket is closed."""
-        self.count += 1
-        error = HTTPError(reason, fields=((b"Retry-After", self._retry_after),), close=True)
+    def refuse(
+        self, sock: socket.socket, peer: str, seconds: float, reason: Reason, line: bytes = b""
+    ) -> int | None:
+        """Answer with the reason's status. Gives the descriptor to poll; None: the socket is
+        closed."""
+        later = reason.status == 503
+        self.count += later
+        fields = ((b"Retry-After", self._retry_after),) if later else ()
+        error = HTTPError(reason, fields=fields, close=True)
         response = refusal(error)
         head = render.header_bytes(response, 1, False, self._extra)
         answer = head + b"".join(p for p in response.parts if isinstance(p, bytes))
@@ -59,12 +65,16 @@ class Refusals:
         whole = sent == len(answer)
         told = reason if whole else Reason.CLIENT_RESET
         size = max(0, sent - len(head))
-        self._write(Entry(peer, None, b"", response.status, size, waited, told))
+        self._write(Entry(peer, None, line, response.status, size, seconds, told))
         if not whole or len(self._lingering) >= _CLIENTS:
             sock.close()
             return None
         self._lingering[sock.fileno()] = _Lingering(sock)
         return sock.fileno()
+
+    def note(self, peer: str, line: bytes, seconds: float, reason: Reason) -> None:
+        """The line of a request whose answer somebody else began and never logged."""
+        self._write(Entry(peer, None, line, 0, 0, seconds, reason))
 
     def _write(self, entry: Entry) -> None:
         if not self._log.write(entry):

@@ -13,8 +13,10 @@ import struct
 
 _WORDS = 16
 _SLOT = struct.Struct(f"={_WORDS}q")
+# Room for what is being served: method and target, cut off where it ends.
+_TEXT = 256
 # The words of a slot.
-PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SPARE = range(10)
+PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT = range(10)
 
 FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
 STATE_NAMES = (
@@ -29,13 +31,15 @@ class Scoreboard:
     def __init__(self, slots: int) -> None:
         self._map = mmap.mmap(-1, slots * _SLOT.size)
         self._words = memoryview(self._map).cast("q")
+        self._texts = mmap.mmap(-1, slots * _TEXT)
         self._free: list[int] = []  # of those that have been taken before
         self._next = 0
         self.slots = slots
 
     def take(self, started_ms: int) -> Slot:
         """A free slot, for a child about to be forked. IndexError when all are taken."""
-        slot = Slot(self._words, self._free.pop() if self._free else self._fresh())
+        number = self._free.pop() if self._free else self._fresh()
+        slot = Slot(self._words, self._texts, number)
         slot.clear()
         slot.set(STATE, STARTING)
         slot.set(STARTED_MS, started_ms)
@@ -57,15 +61,17 @@ class Scoreboard:
     def close(self) -> None:
         self._words.release()
         self._map.close()
+        self._texts.close()
 
 
 class Slot:
-    """Sixteen words of the scoreboard."""
+    """Sixteen words of the scoreboard, and a text."""
 
-    __slots__ = ("_base", "_words", "number")
+    __slots__ = ("_base", "_texts", "_words", "number")
 
-    def __init__(self, words: memoryview[int], number: int) -> None:
+    def __init__(self, words: memoryview[int], texts: mmap.mmap, number: int) -> None:
         self._words = words
+        self._texts = texts
         self._base = number * _WORDS
         self.number = number
 
@@ -78,6 +84,17 @@ class Slot:
     def add(self, word: int, value: int) -> None:
         self._words[self._base + word] += value
 
+    def say(self, text: bytes) -> None:
+        """What is being served; b"": nothing. A byte tells how long it is."""
+        text = text[: _TEXT - 1]
+        start = self.number * _TEXT
+        self._texts[start : start + 1 + len(text)] = bytes((len(text),)) + text
+
+    def text(self) -> bytes:
+        start = self.number * _TEXT
+        return self._texts[start + 1 : start + 1 + self._texts[start]]
+
     def clear(self) -> None:
+        self.say(b"")
         for word in range(_WORDS):
             self._words[self._base + word] = 0

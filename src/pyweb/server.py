@@ -6,6 +6,7 @@ the first fork. Not here: options, the loop.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import select
@@ -97,6 +98,11 @@ def _run(
         f"serving {_absolute(config.directory)}: mode {config.mode},"
         f" engine {config.engine}, up to {config.max_connections} processes"
     )
+    # A crash leaves its Python stack on stderr; the children inherit it.
+    try:
+        faulthandler.enable(journal.sink.fd)
+    except (OSError, ValueError):
+        pass  # stderr is closed
     # What lives now lives until the end: a collection in a child must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
