@@ -94,6 +94,17 @@ def _run(
         lifeline=lifeline_of_master,
         poll=poll,
     )
+    _prepare(config, journal)
+    master.run()
+    lost = mode.lost_lines + refusals.lost_lines
+    journal.say(
+        f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
+        + (f"; {lost} log lines lost" if lost else "")
+    )
+
+
+def _prepare(config: Config, journal: Journal) -> None:
+    """The last things before the first fork."""
     journal.say(
         f"serving {_absolute(config.directory)}: mode {config.mode},"
         f" engine {config.engine}, up to {config.max_connections} processes"
@@ -106,12 +117,6 @@ def _run(
     # What lives now lives until the end: a collection in a child must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
-    master.run()
-    lost = mode.lost_lines + refusals.lost_lines
-    journal.say(
-        f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
-        + (f"; {lost} log lines lost" if lost else "")
-    )
 
 
 def _absolute(directory: str) -> str:
