@@ -203,7 +203,14 @@ class Server:
 
     @property
     def pid(self) -> int:
+        """The supervisor's: what a user starts and signals."""
         return self.process.pid
+
+    @property
+    def master(self) -> int:
+        """The supervisor's youngest child; 0: there is none at the moment."""
+        found = [pid for pid in children_of(self.pid) if state_of(pid) not in ("", "Z")]
+        return found[-1] if found else 0
 
     @property
     def port(self) -> int:
@@ -242,7 +249,8 @@ class Server:
             return client.answer(method)
 
     def children(self) -> list[int]:
-        return children_of(self.pid)
+        """What serves connections, zombies included."""
+        return children_of(self.master)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it, wait for it, give its exit code."""

@@ -85,7 +85,7 @@ def test_an_idle_connection_just_ends(serve: ServeFixture) -> None:
 def test_nothing_of_the_dead_is_kept(serve: ServeFixture) -> None:
     """Copies of sockets, slots and children are given back."""
     server = serve("--max-connections", "4")
-    descriptors = Path(f"/proc/{server.pid}/fd")
+    descriptors = Path(f"/proc/{server.master}/fd")
     server.ask("/hello.txt")
     until(lambda: not server.children(), "the child to be gone")
     before = len(list(descriptors.iterdir()))

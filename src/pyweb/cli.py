@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .config import BY_NAME, OPTIONS, Config, Option, Source, as_texts, build
+from .docroot import open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
-from .journal import printable
+from .journal import complain
 from .parse import ENGINES
-from .server import open_root, serve
+from .server import serve
 
 _COMMAND = "the command line"
 
@@ -196,18 +197,19 @@ def version_text(engine: str | None) -> str:
     )
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> int:
     given = _arguments().parse_intermixed_args(arguments)
     if given.version:
         print(version_text(given.engine))
-        return
+        return EXIT_DONE
     config = configure(given, os.environ)
     if given.print_config:
         print_config(config)
     elif given.check_config:
         print("the configuration is good")
     else:
-        serve(config)
+        return serve(config)
+    return EXIT_DONE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -215,20 +217,20 @@ def main(arguments: list[str] | None = None) -> int:
     _open_standard_streams()
     try:
         try:
-            _run(sys.argv[1:] if arguments is None else arguments)
+            return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             sys.stdout.flush()
     except UsageError as error:
-        return _complain(str(error), EXIT_USAGE)
+        return complain(str(error), EXIT_USAGE)
     except StartError as error:
-        return _complain(str(error), EXIT_CANNOT_START)
+        return complain(str(error), EXIT_CANNOT_START)
     except KeyboardInterrupt:
         pass  # before the server listens for signals
     except BrokenPipeError:
         _give_up_stdout()  # whoever read --help or --print-config has seen enough
     except OSError as error:
         _give_up_stdout()
-        return _complain(f"standard output: {error.strerror}", EXIT_CANNOT_START)
+        return complain(f"standard output: {error.strerror}", EXIT_CANNOT_START)
     return EXIT_DONE
 
 
@@ -251,8 +253,3 @@ def _give_up_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-
-
-def _complain(text: str, code: int) -> int:
-    print(f"pyweb: {printable(text)}", file=sys.stderr)
-    return code

@@ -40,6 +40,33 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
+class Backoff:
+    """When to start what has ended: at once, unless it died young; then after pauses that double
+    from `first` to `longest` seconds. `at`: the moment (monotonic); 0: any.
+    """
+
+    __slots__ = ("_first", "_longest", "_pause", "_young", "at")
+
+    def __init__(self, *, young: float = 1.0, first: float = 0.1, longest: float = 5.0) -> None:
+        self._young = young
+        self._first = self._pause = first
+        self._longest = longest
+        self.at = 0.0
+
+    def ended(self, started: float) -> None:
+        """What was started then (monotonic) has failed."""
+        now = time.monotonic()
+        if now - started >= self._young:
+            self.worked()
+            return
+        self.at = now + self._pause
+        self._pause = min(2 * self._pause, self._longest)
+
+    def worked(self) -> None:
+        self._pause = self._first
+        self.at = 0.0
+
+
 _date = (-1, b"")
 
 

@@ -15,6 +15,8 @@ import os
 import stat
 from collections.abc import Callable
 
+from .errors import UsageError
+
 Openat2 = Callable[[int, bytes, int, int], int]
 
 # man 2 openat2
@@ -203,3 +205,19 @@ def _components(path: bytes) -> list[bytes]:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def open_root(directory: str) -> DocRoot:
+    """UsageError."""
+    try:
+        root = DocRoot(directory)
+    except OSError as error:
+        raise UsageError(
+            f"directory: {directory!r}: {error.strerror}; name an existing directory"
+        ) from None
+    if not os.access(".", os.X_OK, dir_fd=root.fd, effective_ids=True):
+        root.close()
+        raise UsageError(
+            f"directory: {directory!r}: Permission denied; name one that this user may enter"
+        )
+    return root

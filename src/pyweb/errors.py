@@ -91,6 +91,7 @@ class Reason(IntEnum):
     STORAGE = 85, 500, "the file could not be read"
     ENDED = 86, 0, "ended by the master when --grace was over, or at once by a second signal"
     CHILD_DIED = 87, 500, "its process crashed, or was killed by a signal from elsewhere"
+    MASTER_DIED = 88, 0, "the master died, and another was started"
 
 
 BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import time
 
 # A write of so many bytes into a pipe is whole or not at all (pipe(7)); POSIX asks for 512.
@@ -140,3 +141,9 @@ class Journal:
 def printable(text: str) -> str:
     """On one line, and nothing in it that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def complain(text: str, code: int) -> int:
+    """The one line with which a command ends that can't do what it was asked; gives its code."""
+    print(f"pyweb: {printable(text)}", file=sys.stderr)
+    return code

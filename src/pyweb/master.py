@@ -1,4 +1,4 @@
-"""The master's loop: one poll over signals and whatever its mode needs.
+"""The master's loop: one poll over signals, the supervisor's orders and what its mode needs.
 
 The master reads no client byte and believes nothing that a child can write. It knows no mode: it
 tells it to reap, to tend to its processes, to drain, to end. Where the master accepts
@@ -13,6 +13,7 @@ import signal
 import time
 
 from .accept import Acceptor
+from .channel import END, LEAVING, Channel
 from .config import Config
 from .errors import Reason
 from .journal import Journal
@@ -35,6 +36,7 @@ class Master:
         mode: Mode,
         acceptor: Acceptor | None,
         signals: SignalPipe,
+        channel: Channel,
         journal: Journal,
         lifeline: int,
         poll: select.poll,
@@ -44,10 +46,12 @@ class Master:
         self._mode = mode
         self._acceptor = acceptor
         self._signals = signals
+        self._channel = channel
         self._journal = journal
         self._lifeline = lifeline
         self._poll = poll
         self._poll.register(signals.fd, select.POLLIN)
+        self._poll.register(channel.fd, select.POLLIN)
         self._stop_at: float | None = None  # when --grace is over; None: not stopping
         self._ending = False  # children have been told to leave
 
@@ -58,7 +62,7 @@ class Master:
             if self._acceptor:
                 self._acceptor.prepare(now)
             ready = self._poll.poll(self._patience(now))
-            self._handle_signals()
+            self._obey()
             self._mode.reap()
             if self._acceptor:
                 self._acceptor.work(ready)
@@ -80,19 +84,32 @@ class Master:
         known = [moment for moment in due if moment is not None]
         return max(0, int((min(known) - now) * 1000) + 1) if known else None
 
-    # Signals.
+    # Orders.
 
-    def _handle_signals(self) -> None:
-        for number in self._signals.read() - {signal.SIGCHLD}:
-            if self._stop_at is None and number != signal.SIGQUIT:
-                self._drain()
-            else:
-                self._end_children()
+    def _obey(self) -> None:
+        """SIGTERM for this process alone, an order, or a supervisor that is gone: each is heard
+        as often as it comes, and drains once."""
+        if self._signals.read() - {signal.SIGCHLD} and self._stop_at is None:
+            self._channel.say(LEAVING)
+            self._drain()
+        if not self._channel.gone:
+            self._hear()
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self._end_children()
 
+    def _hear(self) -> None:
+        orders = self._channel.hear()
+        if self._channel.gone:
+            self._poll.unregister(self._channel.fd)
+        if END in orders:
+            self._end_children()
+        elif orders or self._channel.gone:
+            self._drain()
+
     def _drain(self) -> None:
         """No new connections; idle children go, the others have --grace."""
+        if self._stop_at is not None:
+            return
         self._journal.say(
             f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
         )

@@ -12,24 +12,27 @@ import signal
 from types import FrameType
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
+# The terminal's are for the supervisor, which tells its master, which tells its children.
+HEARD_BY_MASTER = (signal.SIGTERM, signal.SIGCHLD)
+OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 # Held back around a fork: what the master handles, and what a child handles in its own way. (To
 # name all 64 would cost 90 us a fork: Python makes an enum member of each that was blocked.)
 HELD = (*HEARD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class SignalPipe:
-    """`fd` is readable when a signal of HEARD has come."""
+    """`fd` is readable when a signal of `heard` has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: tuple[int, ...] = HEARD) -> None:
         self.fd, self._write = os.pipe()
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write, False)
         self._heard: set[int] = set()
         # A full pipe wakes too.
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._note) for number in HEARD}
+        self._before = {number: signal.signal(number, self._note) for number in heard}
         # Whoever started us may have left them blocked.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._heard.add(number)
@@ -44,6 +47,12 @@ class SignalPipe:
             pass
         heard, self._heard = self._heard, set()
         return heard
+
+    def deafen(self) -> None:
+        """For the last moments: where handlers of its own are set, the interpreter gives the
+        signals their default action while it ends, and one more would look like a death."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
 
     def close(self) -> None:
         for number, handler in self._before.items():

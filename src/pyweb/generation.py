@@ -1,0 +1,156 @@
+"""A fresh interpreter becomes a master: one generation, from what its supervisor hands over.
+
+The supervisor starts it (supervisor.py) as `main(FD)`: at the descriptor stands the Handover.
+Everything a child will share is opened and made here, in order, before the first fork. Not here:
+options, binding, the loop.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+
+from .accept import Acceptor
+from .accesslog import AccessLog
+from .channel import READY, Channel
+from .child import Child
+from .config import Config
+from .docroot import DocRoot, open_root
+from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
+from .fork_mode import ForkMode
+from .handover import Handover, read_all
+from .journal import Journal, Sink, complain
+from .listen import Listener
+from .master import Master
+from .parse import ENGINES
+from .pool_mode import PoolMode
+from .refuse import Refusals
+from .route import Router
+from .scoreboard import Scoreboard
+from .service import Service
+from .signals import HEARD_BY_MASTER, OF_THE_TERMINAL, SignalPipe
+from .static import StaticSite
+
+
+def main(fd: int) -> int:
+    """Serve until told to stop. Gives the exit code."""
+    for number in OF_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signals = SignalPipe(HEARD_BY_MASTER)
+    try:
+        given = Handover.from_bytes(read_all(fd), ENGINES)
+        _serve(given, signals)
+    except UsageError as error:
+        return complain(str(error), EXIT_USAGE)
+    except StartError as error:
+        return complain(str(error), EXIT_CANNOT_START)
+    finally:
+        signals.deafen()
+    return EXIT_DONE
+
+
+def _serve(given: Handover, signals: SignalPipe) -> None:
+    config = given.config
+    root = open_root(config.directory)
+    journal = Journal(Sink(2))
+    log = AccessLog(_log_sink(config, given.log), config.log_format)
+    listeners = [Listener(socket.socket(fileno=fd)) for fd in given.listeners]
+    channel = Channel(socket.socket(fileno=given.channel))
+    index = tuple(map(os.fsencode, config.index))
+    router = Router(StaticSite(root, index, config.no_listing))
+    service = Service(config, router.answer, log, journal)
+    try:
+        _run(service, root, listeners, channel, signals)
+    finally:
+        for listener in listeners:
+            listener.close()
+        channel.close()
+
+
+def _log_sink(config: Config, fd: int) -> Sink | None:
+    if config.access_log == "off":
+        return None
+    return Sink(1) if config.access_log == "-" else Sink(fd)
+
+
+def _run(
+    service: Service,
+    root: DocRoot,
+    listeners: list[Listener],
+    channel: Channel,
+    signals: SignalPipe,
+) -> None:
+    config, log, journal = service.config, service.log, service.journal
+    try:
+        lifeline, lifeline_of_master = os.pipe()
+        board = Scoreboard(config.max_connections + config.threads)
+    except OSError as error:
+        raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
+    shared = [root.fd, lifeline, journal.sink.fd]
+    if log.sink is not None:
+        shared.append(log.sink.fd)
+    refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
+    poll = select.poll()
+    mode: ForkMode | PoolMode
+    acceptor = None
+    if config.mode == "fork":
+        mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
+        acceptor = Acceptor(
+            config, listeners=listeners, mode=mode, refusals=refusals, journal=journal, poll=poll
+        )
+    else:
+        mode = PoolMode(
+            config,
+            service,
+            listeners=[one.sock for one in listeners],
+            lifeline=lifeline,
+            keep=tuple(shared),
+            scoreboard=board,
+            journal=journal,
+        )
+    master = Master(
+        config,
+        listeners=listeners,
+        mode=mode,
+        acceptor=acceptor,
+        signals=signals,
+        channel=channel,
+        journal=journal,
+        lifeline=lifeline_of_master,
+        poll=poll,
+    )
+    _prepare(config, journal)
+    channel.say(READY)
+    master.run()
+    lost = mode.lost_lines + refusals.lost_lines
+    journal.say(
+        f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
+        + (f"; {lost} log lines lost" if lost else "")
+    )
+
+
+def _prepare(config: Config, journal: Journal) -> None:
+    """The last things before the first fork."""
+    journal.say(
+        f"serving {_absolute(config.directory)}: mode {config.mode},"
+        f" engine {config.engine}, up to {config.max_connections} processes"
+    )
+    # A crash leaves its Python stack on stderr; the children inherit it.
+    try:
+        faulthandler.enable(journal.sink.fd)
+    except (OSError, ValueError):
+        pass  # stderr is closed
+    # What lives now lives until the end: a collection in a child must not touch, and so copy, it.
+    gc.collect()
+    gc.freeze()
+
+
+def _absolute(directory: str) -> str:
+    try:
+        return os.path.abspath(directory)
+    except OSError:
+        return directory  # the current directory has been removed
