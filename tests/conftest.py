@@ -73,6 +73,13 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def is_helper(pid: int) -> bool:
+    """The dispatcher: it serves nobody."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text() == "pyweb-dispatch\n"
+    return False
+
+
 def open_descriptors() -> set[tuple[int, str]]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
@@ -250,7 +257,7 @@ class Server:
 
     def children(self) -> list[int]:
         """What serves connections, zombies included."""
-        return children_of(self.master)
+        return [pid for pid in children_of(self.master) if not is_helper(pid)]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it, wait for it, give its exit code."""

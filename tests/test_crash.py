@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -13,6 +14,12 @@ from conftest import Client, ServeFixture, Server, until
 from pyweb.parse import ENGINES
 
 FATAL = [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGXCPU]
+
+
+@pytest.fixture
+def serve(serve: ServeFixture) -> ServeFixture:
+    """Connections keep their process until it dies; what is parked has none that could."""
+    return functools.partial(serve, "--no-parking")
 
 
 def begun(server: Server, data: bytes) -> tuple[Client, int]:

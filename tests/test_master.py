@@ -1,11 +1,13 @@
 """The accept/fork loop: limits, faults, signals; what a child inherits and what it leaves behind.
 
-Real processes and real kernels' limits: RLIMIT_NPROC, RLIMIT_NOFILE, SIGKILL, SIGSEGV.
+With --no-parking, so that a connection that says nothing holds a process; parking is in
+test_parking.py. Real processes and the kernel's limits: RLIMIT_NPROC, RLIMIT_NOFILE, SIGKILL.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -34,6 +36,11 @@ class Held(Client):
     """A connection that has a process of its own."""
 
     pid: int
+
+
+@pytest.fixture
+def serve(serve: ServeFixture) -> ServeFixture:
+    return functools.partial(serve, "--no-parking")
 
 
 def connect(server: Server, source: str = "127.0.0.1") -> Held:

@@ -84,6 +84,8 @@ def test_no_connection_is_lost_over_it(serve: ServeFixture, mode: str) -> None:
     server = serve("--mode", mode)
     for _ in range(5):
         before = server.master
+        if mode == "fork":
+            until(lambda: not server.children(), "the children of before to end")
         for pid in (before, *server.children()):
             os.kill(pid, signal.SIGSTOP)
             until(lambda p=pid: is_stopped(p), "its threads to stop")

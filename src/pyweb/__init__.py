@@ -9,8 +9,9 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  bodyreader  connection
- 4 child         child  worker
- 5 master        listen  signals  channel  mode  fork_mode  pool_mode  refuse  accept  master
+ 4 child         parking  child  worker  refuse  dispatcher
+ 5 master        listen  signals  channel  mode  dispatching  fork_mode  pool_mode  accept
+                 master
  6 server        handover  generation  supervisor  server
  7 door          cli  __main__
 """

@@ -6,7 +6,8 @@ is a listener that is not polled.
 
 Connections that find no process wait here, in the order they came, for --timeout-queue; there
 are never more than WAITING of them, for each fork copies their descriptors. The others wait in
-the kernel's backlog.
+the kernel's backlog. A connection without a first byte gets no process: it stays here for a
+moment, for most follow at once, and is parked then.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ import time
 from collections import deque
 
 from .config import Config
+from .connection import NEW, Past
+from .dispatching import Dispatching
 from .errors import Reason
 from .journal import Journal
 from .listen import Listener
 from .mode import AcceptedMode
+from .parking import unread
 from .refuse import Refusals
 from .transport import peer_name
 
 WAITING = 128
 # Accepted in one go, so that reaping and signals get their turn.
 _BATCH = 64
+# Without a first byte: so many, and so long.
+_YOUNG = 64
+_YOUTH = 0.02
 # After a failed accept or fork: how long until the next try.
 _PAUSE = 0.1
 
@@ -42,16 +49,18 @@ _GONE = frozenset(
 
 
 class _Waiting:
-    __slots__ = ("peer", "since", "sock")
+    __slots__ = ("past", "peer", "since", "sock")
 
-    def __init__(self, sock: socket.socket, peer: str) -> None:
+    def __init__(self, sock: socket.socket, peer: str, past: Past = NEW) -> None:
         self.sock = sock
         self.peer = peer
+        self.past = past
         self.since = time.monotonic()
 
 
 class Acceptor:
-    """Accepts, counts, refuses; gives `mode` what gets a process. `poll` is the master's."""
+    """Accepts, counts, refuses; gives `mode` what gets a process, and the dispatcher what needs
+    none yet (None: there is no dispatcher). `poll` is the master's."""
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Acceptor:
         *,
         listeners: list[Listener],
         mode: AcceptedMode,
+        dispatching: Dispatching | None,
         refusals: Refusals,
         journal: Journal,
         poll: select.poll,
@@ -66,24 +76,31 @@ class Acceptor:
         self._config = config
         self._listeners = {one.sock.fileno(): one for one in listeners}
         self._mode = mode
+        self._dispatching = dispatching
         self._refusals = refusals
         self._journal = journal
         self._poll = poll
         self._waiting: deque[_Waiting] = deque()
+        self._young: dict[int, _Waiting] = {}  # no byte has come yet; the oldest first
         self._polled = False  # are the listeners?
         self._accept_after = 0.0
         self._fork_after = 0.0
         self._no_room_since: float | None = None
         self._reserve = -1
+        self._abandoned = False
 
     # What the loop asks for, in this order.
 
     def prepare(self, now: float) -> None:
         self._hold_reserve()
-        self._poll_listeners(self._has_room(now))
+        self._poll_sources(self._has_room(now))
 
     def next_due(self, now: float) -> list[float | None]:
         due = [self._refusals.next_deadline()]
+        if self._dispatching:
+            due.append(self._dispatching.tend())
+        if self._young:
+            due.append(next(iter(self._young.values())).since + _YOUTH)
         if self._waiting:
             due.append(self._waiting[0].since + self._config.timeout_queue)
             if self._mode.count() < self._config.max_connections:
@@ -98,14 +115,23 @@ class Acceptor:
         for fd, _ in ready:
             if fd in self._listeners:
                 self._accept(self._listeners[fd].sock)
+            elif fd in self._young:
+                self._speaks(fd)
+            elif self._dispatching and fd == self._dispatching.fd:
+                self._take_back(self._dispatching)
             elif fd in self._refusals and self._refusals.ready(fd):
                 self._poll.unregister(fd)
         for fd in self._refusals.expired():
             self._poll.unregister(fd)
+        self._park_silent()
 
     def is_busy(self) -> bool:
-        """Somebody waits, or has not yet taken a refusal."""
-        return bool(self._waiting or len(self._refusals))
+        """Somebody waits, here or with the dispatcher, or has not yet taken a refusal."""
+        return bool(self._waiting or self._young or len(self._refusals) or self.has_a_dispatcher())
+
+    def has_a_dispatcher(self) -> bool:
+        """When the server drains it lives as long as it has something to hold."""
+        return self._dispatching is not None and self._dispatching.lives
 
     def drain(self) -> None:
         """Take what the kernel has accepted for us, then nothing more."""
@@ -116,9 +142,11 @@ class Acceptor:
                     break
                 self._mode.reap()
         self.close_listeners()
+        if self._dispatching:
+            self._dispatching.drain()
 
     def close_listeners(self) -> None:
-        self._poll_listeners(False)
+        self._poll_sources(False)
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
@@ -128,17 +156,29 @@ class Acceptor:
         self.close_listeners()
         while self._waiting:
             self._refuse(self._waiting.popleft(), Reason.PROCESSES_FULL)
+        for fd in list(self._young):
+            self._grow_up(fd).sock.close()
+        if self._dispatching:
+            self._dispatching.drain()
+            self._dispatching.end(kill=self._abandoned)
+        self._abandoned = True
 
     def close(self) -> None:
         self._refusals.close()
+        if self._dispatching:
+            self._dispatching.close()
 
     def _has_room(self, now: float) -> bool:
         return len(self._waiting) < WAITING and now >= self._accept_after
 
-    def _poll_listeners(self, wanted: bool) -> None:
+    def _poll_sources(self, wanted: bool) -> None:
+        """Listeners, and the dispatcher: what brings connections."""
         if wanted == self._polled:
             return
-        for fd in self._listeners:
+        sources = list(self._listeners)
+        if self._dispatching:
+            sources.append(self._dispatching.fd)
+        for fd in sources:
             if wanted:
                 self._poll.register(fd, select.POLLIN)
             else:
@@ -200,20 +240,68 @@ class Acceptor:
         share = self._config.per_client
         if share and peer != "unix:" and self._of_peer(peer) >= share:
             self._refuse(new, Reason.CLIENT_SHARE)
-        elif self._waiting or not self._start(new):
-            self._waiting.append(new)
+        elif self._dispatching and not unread(sock):
+            self._await_first_byte(new)
+        else:
+            self._enter(new)
 
     def _of_peer(self, peer: str) -> int:
-        return self._mode.of_peer(peer) + sum(one.peer == peer for one in self._waiting)
+        waiting = sum(one.peer == peer for one in (*self._waiting, *self._young.values()))
+        parked = self._dispatching.of_peer(peer) if self._dispatching else 0
+        return self._mode.of_peer(peer) + waiting + parked
+
+    # Before the first byte, and between two requests.
+
+    def _await_first_byte(self, new: _Waiting) -> None:
+        if len(self._young) >= _YOUNG:
+            self._park(new)
+            return
+        self._young[new.sock.fileno()] = new
+        self._poll.register(new.sock, select.POLLIN | select.POLLRDHUP)
+
+    def _grow_up(self, fd: int) -> _Waiting:
+        self._poll.unregister(fd)
+        return self._young.pop(fd)
+
+    def _speaks(self, fd: int) -> None:
+        """Or has left without a word, and costs no fork."""
+        one = self._grow_up(fd)
+        if unread(one.sock):
+            self._enter(one)
+        else:
+            one.sock.close()
+
+    def _park_silent(self) -> None:
+        now = time.monotonic()
+        for fd in [fd for fd, one in self._young.items() if one.since + _YOUTH <= now]:
+            self._park(self._grow_up(fd))
+
+    def _park(self, one: _Waiting) -> None:
+        """Where that can't be, a process waits with it."""
+        if not (self._dispatching and self._dispatching.park(one.sock, one.peer)):
+            self._enter(one)
+
+    def _take_back(self, dispatching: Dispatching) -> None:
+        """A batch of those that have something to say."""
+        for _ in range(_BATCH):
+            arrival = dispatching.take() if len(self._waiting) < WAITING else None
+            if arrival is None:
+                return
+            self._enter(_Waiting(arrival.sock, arrival.peer, arrival.past))
 
     # Giving it a process, or an answer that there is none.
+
+    def _enter(self, new: _Waiting) -> None:
+        """In the order they came."""
+        if self._waiting or not self._start(new):
+            self._waiting.append(new)
 
     def _start(self, new: _Waiting) -> bool:
         if self._mode.count() >= self._config.max_connections:
             return False
         if time.monotonic() < self._fork_after:
             return False
-        if not self._mode.serve(new.sock, new.peer):
+        if not self._mode.serve(new.sock, new.peer, new.past):
             self._fork_after = time.monotonic() + _PAUSE
             return False
         self._fork_after = 0.0

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from .connection import Connection
+from .clock import Deadline
+from .connection import NEW, Connection, Past
 from .errors import Ended, Reason
 from .journal import Journal
+from .parking import pass_on
 from .scoreboard import Slot
 from .service import Service
 from .transport import Transport
-from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
+from .wait import DRAINED, HEAD, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
 EXIT_DEFECT = 70
 # The master's word to leave now: what is being answered is logged as broken off, with ENDED.
@@ -30,24 +32,45 @@ END = signal.SIGUSR1
 
 # The terminal's signals are for the master, which tells its children in its own way.
 _IGNORED = (signal.SIGINT, signal.SIGQUIT)
+# How long a child stays for the next request, or for the rest of a head at which it is the first
+# to look, before it parks the connection. A page's next request follows within a round trip; a
+# process that sleeps so long costs less than another fork.
+_LINGER = 0.05
+
+
+_FOR_EVER = Deadline(float("inf"))
+
+
+class Parked(Exception):
+    """The connection has been parked: it lives on without this process."""
 
 
 class Driver:
     """Drives one conversation with poll, which also watches the lifeline: the read end of a pipe
     whose write end only the master holds. When it hangs up, the master is draining or dead; an
-    idle connection ends, and another with its present answer."""
+    idle connection ends, and another with its present answer.
 
-    def __init__(self, connection: Connection, sock: socket.socket, lifeline: int) -> None:
+    dispatcher   where connections are parked; None: they keep their process
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        sock: socket.socket,
+        lifeline: int,
+        dispatcher: socket.socket | None = None,
+    ) -> None:
         self._connection = connection
         self._sock = sock
         self._lifeline = lifeline
+        self._dispatcher = dispatcher
         self._poll = select.poll()
         self._poll.register(sock, READ)
         if lifeline >= 0:
             self._poll.register(lifeline, 0)
 
-    def run(self, steps: Steps[Reason]) -> Reason:
-        """To the end."""
+    def run(self, steps: Steps[Reason]) -> Reason | None:
+        """To the end, or (None) until it is parked."""
         try:
             wait = next(steps)
             while True:
@@ -55,6 +78,9 @@ class Driver:
         except StopIteration as end:
             reason: Reason = end.value
             return reason
+        except Parked:
+            steps.close()
+            return None
 
     def _next(self, steps: Steps[Reason], wait: Wait) -> Wait:
         try:
@@ -68,10 +94,12 @@ class Driver:
             self._listen(self._poll.poll(0))
             return READY
         self._poll.modify(self._sock, wait.events)
+        linger = self._linger(wait)
         while True:
             gone = self._connection.drained and wait.kind == IDLE
+            left = min(wait.deadline.left(), linger.left())
             # Rounded up: a poll that wakes a moment early would spin until the deadline.
-            patience = 0 if gone else min(math.ceil(wait.deadline.left() * 1000), 1 << 30)
+            patience = 0 if gone else min(math.ceil(left * 1000), 1 << 30)
             ready = self._poll.poll(patience)
             self._listen(ready)
             if any(fd == self._sock.fileno() for fd, _ in ready):
@@ -80,6 +108,26 @@ class Driver:
                 return DRAINED
             if not ready and not wait.deadline.left():
                 return TIMED_OUT
+            if not ready:
+                linger = self._park()
+
+    def _linger(self, wait: Wait) -> Deadline:
+        """How long to wait before the connection is parked."""
+        if self._dispatcher is None or wait.kind not in (IDLE, HEAD) or self._connection.drained:
+            return _FOR_EVER
+        past = self._connection.past()
+        if past is None:
+            return _FOR_EVER
+        return Deadline(0.0 if past.tries > 1 else _LINGER)
+
+    def _park(self) -> Deadline:
+        """Parked, or how long to wait until the next try."""
+        past = self._connection.past()
+        if self._dispatcher is None or past is None or self._connection.drained:
+            return _FOR_EVER
+        if pass_on(self._dispatcher, self._sock, past, self._connection.peer):
+            raise Parked
+        return Deadline(_LINGER)
 
     def _listen(self, ready: list[tuple[int, int]]) -> None:
         """To the lifeline, once for all."""
@@ -90,22 +138,30 @@ class Driver:
 
 class Child:
     """What a child must know beside its connection. `keep`: descriptors that all children share
-    (log, stderr, document root, lifeline)."""
+    (log, stderr, document root, lifeline). `dispatcher`: see Driver."""
 
-    def __init__(self, service: Service, keep: tuple[int, ...], lifeline: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        keep: tuple[int, ...],
+        lifeline: int,
+        dispatcher: socket.socket | None = None,
+    ) -> None:
         self._service = service
-        self._keep = keep
+        self._keep = keep if dispatcher is None else (*keep, dispatcher.fileno())
         self._lifeline = lifeline
+        self._dispatcher = dispatcher
 
-    def run(self, sock: socket.socket, peer: str, slot: Slot) -> NoReturn:
+    def run(self, sock: socket.socket, peer: str, slot: Slot, past: Past = NEW) -> NoReturn:
         """In the forked process, all signals blocked."""
         code = EXIT_DEFECT
         try:
             become_a_child({sock.fileno(), *self._keep}, term=self._drain, end=_end)
             sock.setblocking(False)
             transport = Transport(sock, self._service.config.engine)
-            connection = Connection(self._service, transport, peer, slot)
-            Driver(connection, sock, self._lifeline).run(connection.serve())
+            parks = self._dispatcher is not None
+            connection = Connection(self._service, transport, peer, slot, past=past, peeks=parks)
+            Driver(connection, sock, self._lifeline, self._dispatcher).run(connection.serve())
             code = 0
         except Ended:
             code = 0  # the connection has logged what it broke off
@@ -149,6 +205,15 @@ def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[]
     signal.signal(END, on_end)
     close_all_but({0, 1, 2, *keep})
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def name_process(name: str) -> None:
+    """For `ps` and `top`, at most 15 bytes; not for what lives as short as a child."""
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name)
+    except OSError:
+        pass
 
 
 def tell_defect(journal: Journal) -> None:

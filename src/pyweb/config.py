@@ -225,6 +225,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("max-connections-per-child", whole(0, 1_000_000_000), "0", "N",
            "prefork: likewise; 1: spares for one connection each", _POOL),
     Option("threads", whole(1, 1000), "8", "N", "thread: threads in the one process", _POOL),
+    Option("no-parking", flag, "false", "",
+           "an idle connection keeps its process, or all of its worker", _POOL),
     Option("max-connections", whole(1, 1_000_000), "1024", "N", "processes at once", _LIMIT),
     Option("per-client", whole(0, 1_000_000), "0", "N",
            "connections of one address at once, 503 beyond; 0: no limit", _LIMIT),
@@ -279,6 +281,7 @@ class Config:
     max_requests_jitter: int
     max_connections_per_child: int
     threads: int
+    no_parking: bool
     max_connections: int
     per_client: int
     backlog: int

@@ -53,13 +53,26 @@ class Past:
 
     requests   answered so far
     began      of a head that has begun: when its first byte was there (monotonic); else 0
+    seen       of such a head: how many bytes were there, and were not enough
+    owed       they are more than an empty line, and are owed an answer
+    tries      how many have looked at it
     """
 
-    __slots__ = ("began", "requests")
+    __slots__ = ("began", "owed", "requests", "seen", "tries")
 
-    def __init__(self, requests: int = 0, began: float = 0.0) -> None:
+    def __init__(
+        self,
+        requests: int = 0,
+        began: float = 0.0,
+        seen: int = 0,
+        owed: bool = False,
+        tries: int = 0,
+    ) -> None:
         self.requests = requests
         self.began = began
+        self.seen = seen
+        self.owed = owed
+        self.tries = tries
 
 
 NEW = Past()
@@ -91,7 +104,9 @@ class Connection:
         self._slot = slot
         self._peeks = peeks and transport.can_peek
         self._buffer = b""
+        self._past = past
         self._head_began = past.began
+        self._seen = b""  # of a head that is not whole; what stays in the kernel
         self._requests = past.requests
         self._began = time.monotonic()
         # Of the exchange at hand, should it be broken off: has it begun, and how far is it?
@@ -104,7 +119,8 @@ class Connection:
         """Until the connection ends; why it did. The socket is closed."""
         try:
             while (yield from self._exchange()):
-                if self._buffer:  # a client that pipelines must not keep others waiting
+                # A client that pipelines must not keep others waiting.
+                if self._buffer or self._seen:
                     yield YOUR_TURN
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
@@ -126,7 +142,16 @@ class Connection:
 
     def past(self) -> Past | None:
         """For who takes over; None: not now, bytes have been taken from the socket."""
-        return None if self._buffer else Past(self._requests, self._head_began)
+        if self._buffer:
+            return None
+        if not self._head_began:
+            return Past(self._requests)
+        if not self._peeks:
+            return None
+        same = self._requests == self._past.requests
+        tries = self._past.tries + 1 if same else 1
+        seen = self._seen
+        return Past(self._requests, self._head_began, len(seen), _is_owed(seen), tries)
 
     # One exchange: a request and its answer. True: another may follow.
 
@@ -169,7 +194,8 @@ class Connection:
         """None: the client is silent, idle or gone, and is owed nothing. HTTPError: refused."""
         self._slot.set(scoreboard.STATE, scoreboard.IDLE)
         began, self._head_began = self._head_began, 0.0
-        if not (self._buffer or began) and not (yield from self._wait_for_first_byte()):
+        here = self._buffer or self._seen or began
+        if not here and not (yield from self._wait_for_first_byte()):
             return None
         self._began = began or time.monotonic()
         deadline = Deadline(self._config.timeout_header)
@@ -243,23 +269,30 @@ class Connection:
             raise Drained from None
 
     def _peek_head(self, deadline: Deadline) -> Steps[Head | None]:
-        """Look at the bytes until they are a head; only then take them."""
-        seen = b""
+        """Look at the bytes until they are a head; only then take them. What follows it is
+        remembered as seen, unless it belongs to a body."""
+        seen = self._seen
         try:
             while True:
+                found = self._service.parser.parse(seen) if seen else None
+                if found is not None:
+                    head, size = found
+                    self._transport.take(size)
+                    self._seen = seen[size:] if head.length == 0 else b""
+                    return head
+                self._seen = seen
+                if seen:
+                    self._transport.wake_beyond(len(seen))
+                    yield from self._await_head(deadline, seen)
                 data = self._peek(seen)
-                if data == seen:  # readable, and there is no more of it: the end
+                if data == seen and self._transport.peer_has_ended():
                     if _is_owed(seen):
                         self._buffer = seen
                         self._log(None, 0, 0, Reason.CLIENT_LEFT)
                     return None
+                if data == seen:
+                    return (yield from self._give_up_peeking(seen, deadline))
                 seen = data
-                found = self._service.parser.parse(seen)
-                if found is not None:
-                    self._transport.take(found[1])
-                    return found[0]
-                self._transport.wake_beyond(len(seen))
-                yield from self._await_head(deadline, seen)
         except HTTPError:
             self._buffer = seen  # for the log, and to be lingered for
             raise
@@ -267,6 +300,14 @@ class Connection:
             return None
         finally:
             self._transport.wake_beyond(0)
+
+    def _give_up_peeking(self, seen: bytes, deadline: Deadline) -> Steps[Head | None]:
+        """The kernel's buffer is full, though no more is in it than was seen: a few bytes can pin
+        all of the segment that they came in. Nothing more will come until they are taken."""
+        self._transport.take(len(seen))
+        self._transport.wake_beyond(0)
+        self._buffer, self._seen = seen, b""
+        return (yield from self._read_head(deadline))
 
     def _peek(self, seen: bytes) -> bytes:
         """All that is there, when it is more than was seen."""

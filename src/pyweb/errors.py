@@ -92,6 +92,7 @@ class Reason(IntEnum):
     ENDED = 86, 0, "ended by the master when --grace was over, or at once by a second signal"
     CHILD_DIED = 87, 500, "its process crashed, or was killed by a signal from elsewhere"
     MASTER_DIED = 88, 0, "the master died, and another was started"
+    DISPATCHER_DIED = 89, 0, "the dispatcher died, and with it the connections that were parked"
 
 
 BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}

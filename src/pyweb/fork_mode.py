@@ -15,6 +15,8 @@ import time
 from collections import Counter
 
 from .child import END, EXIT_DEFECT, Child, ended_children, how_it_ended
+from .connection import Past
+from .dispatching import Dispatching
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .mode import Crash
@@ -43,10 +45,17 @@ class ForkMode:
     cut      those whose process did not end by itself, or not well
     """
 
-    def __init__(self, child: Child, scoreboard: Scoreboard, journal: Journal) -> None:
+    def __init__(
+        self,
+        child: Child,
+        scoreboard: Scoreboard,
+        journal: Journal,
+        dispatching: Dispatching | None = None,
+    ) -> None:
         self._child = child
         self._scoreboard = scoreboard
         self._journal = journal
+        self._dispatching = dispatching
         self._children: dict[int, _Child] = {}
         self._copies = 0
         self._crashes: list[Crash] = []
@@ -71,7 +80,7 @@ class ForkMode:
     def of_peer(self, peer: str) -> int:
         return self._peers[peer]
 
-    def serve(self, sock: socket.socket, peer: str) -> bool:
+    def serve(self, sock: socket.socket, peer: str, past: Past) -> bool:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         # No signal may find the child before it has its own handlers.
@@ -79,7 +88,7 @@ class ForkMode:
         try:
             pid = os.fork()
             if pid == 0:
-                self._child.run(sock, peer, slot)
+                self._child.run(sock, peer, slot, past)
         except OSError as error:
             self._scoreboard.give_back(slot)
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
@@ -108,6 +117,8 @@ class ForkMode:
         for pid, code in ended_children():
             if pid in self._children:
                 self._bury(pid, code)
+            elif self._dispatching:
+                self._dispatching.bury(pid, code)
 
     def _bury(self, pid: int, code: int) -> None:
         one = self._children.pop(pid)

@@ -13,12 +13,15 @@ import os
 import select
 import signal
 import socket
+import time
 
 from .accept import Acceptor
 from .accesslog import AccessLog
 from .channel import READY, Channel
 from .child import Child
 from .config import Config
+from .dispatcher import Dispatcher
+from .dispatching import AVAILABLE, Dispatching
 from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
 from .fork_mode import ForkMode
@@ -87,7 +90,7 @@ def _run(
     config, log, journal = service.config, service.log, service.journal
     try:
         lifeline, lifeline_of_master = os.pipe()
-        board = Scoreboard(config.max_connections + config.threads)
+        board = Scoreboard(config.max_connections + config.threads + 1)
     except OSError as error:
         raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
     shared = [root.fd, lifeline, journal.sink.fd]
@@ -98,9 +101,20 @@ def _run(
     mode: ForkMode | PoolMode
     acceptor = None
     if config.mode == "fork":
-        mode = ForkMode(Child(service, tuple(shared), lifeline), board, journal)
+        dispatching = None
+        if AVAILABLE and not config.no_parking:
+            dispatching = _dispatching(service, board, tuple(shared), lifeline)
+        parker = dispatching.parker if dispatching else None
+        child = Child(service, tuple(shared), lifeline, parker)
+        mode = ForkMode(child, board, journal, dispatching)
         acceptor = Acceptor(
-            config, listeners=listeners, mode=mode, refusals=refusals, journal=journal, poll=poll
+            config,
+            listeners=listeners,
+            mode=mode,
+            dispatching=dispatching,
+            refusals=refusals,
+            journal=journal,
+            poll=poll,
         )
     else:
         mode = PoolMode(
@@ -131,6 +145,31 @@ def _run(
         f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
         + (f"; {lost} log lines lost" if lost else "")
     )
+
+
+def _dispatching(
+    service: Service, board: Scoreboard, keep: tuple[int, ...], lifeline: int
+) -> Dispatching:
+    """StartError."""
+    config, log, journal = service.config, service.log, service.journal
+    slot = board.take(int(time.time() * 1000))
+
+    def make(inbox: socket.socket, master: socket.socket) -> Dispatcher:
+        refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
+        return Dispatcher(
+            config,
+            inbox=inbox,
+            master=master,
+            lifeline=lifeline,
+            refusals=refusals,
+            journal=journal,
+            slot=slot,
+        )
+
+    try:
+        return Dispatching(make, keep, journal)
+    except OSError as error:
+        raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
 
 
 def _prepare(config: Config, journal: Journal) -> None:

@@ -74,7 +74,11 @@ class Master:
     def _finished(self) -> bool:
         if self._stop_at is None or self._mode.count():
             return False
-        return self._ending or not (self._acceptor and self._acceptor.is_busy())
+        if self._acceptor is None:
+            return True
+        if self._ending:  # nobody waits for those who linger
+            return not self._acceptor.has_a_dispatcher()
+        return not self._acceptor.is_busy()
 
     def _patience(self, now: float) -> int | None:
         """Milliseconds until something is due; None: only an event can give us work."""

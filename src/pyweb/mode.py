@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
+from .connection import Past
+
 
 class Mode(Protocol):
     """count     processes that serve
@@ -49,11 +51,12 @@ class Crash:
 class AcceptedMode(Mode, Protocol):
     """One whose connections the master accepts.
 
-    serve     give it a process, and the socket with it; False: not now (the system refuses)
+    serve     give it a process, and the socket with it; False: not now (the system refuses).
+              `past`: it has been parked meanwhile
     crashes   that have been reaped since the last time
     of_peer   how many processes serve this address
     """
 
-    def serve(self, sock: socket.socket, peer: str) -> bool: ...
+    def serve(self, sock: socket.socket, peer: str, past: Past) -> bool: ...
     def crashes(self) -> list[Crash]: ...
     def of_peer(self, peer: str) -> int: ...

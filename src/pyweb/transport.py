@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import sys
 import termios
@@ -22,6 +23,8 @@ except ImportError:
     _fastsend = None  # type: ignore[assignment]
 
 _RECEIVE = 65536
+
+_ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 # What can only be the file's fault when header and file are sent together.
 _OF_THE_FILE = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENODATA)
@@ -73,10 +76,17 @@ class Transport:
             size -= len(taken)
 
     def wake_beyond(self, size: int) -> None:
-        """Let the socket count as readable only when more than `size` bytes are there."""
+        """Let the socket count as readable only when more than `size` bytes are there; or when
+        the kernel's buffer is full."""
         if size + 1 != self._low_water:
             self._low_water = size + 1
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._low_water)
+
+    def peer_has_ended(self) -> bool:
+        """Nothing will come any more, whatever is still unread."""
+        poll = select.poll()
+        poll.register(self.sock, _ENDED)
+        return bool(poll.poll(0))
 
     def start(self, header: bytes, parts: tuple[Part, ...]) -> None:
         """A message to send; each slice of a file leaves together with what stands before it."""
