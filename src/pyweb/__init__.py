@@ -10,7 +10,8 @@ listed before it (tests/test_layers.py):
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  bodyreader  connection
  4 child         child  worker
- 5 master        listen  signals  mode  fork_mode  pool_mode  refuse  accept  master
+ 5 master        listen  signals  mode  fork_mode  pool_mode  refuse  accept  account
+                 master
  6 server        server
  7 door          cli  __main__
 """

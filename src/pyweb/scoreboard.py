@@ -62,6 +62,8 @@ CHILD, WORKER, DISPATCHER, KEEPER = range(4)
 KIND_NAMES = ("child", "worker", "dispatcher", "keeper")
 
 _GREATEST = (1 << 63) - 1
+# Read at once, and at the most: --max-connections and --threads can't ask for more.
+_BATCH, _MOST_SLOTS = 128, 1 << 20
 # The system has no memfd for us: too old, forbidden, or not of this size (RLIMIT_FSIZE).
 _NO_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EFBIG)
 
@@ -256,9 +258,7 @@ class Reader:
                 f"a scoreboard of layout {self._head[VERSION]}, and this pyweb reads {_VERSION};"
                 " ask the pyweb that runs there"
             )
-        room = max(0, os.fstat(fd).st_size - _HEAD_SIZE) // _SLOT_SIZE
-        used = min(max(0, self._head[USED]), room)
-        self._slots = os.pread(fd, used * _SLOT_SIZE, _HEAD_SIZE)
+        self._records = list(_records(fd, min(self._head[USED], _MOST_SLOTS)))
 
     def get(self, word: int) -> int:
         """Of the head."""
@@ -270,10 +270,19 @@ class Reader:
         lines = self._about[:size].decode("utf-8", "replace").split("\n")
         return [(key, value) for key, tab, value in (one.partition("\t") for one in lines) if tab]
 
-    def records(self) -> Iterator[Record]:
-        """The slots that are taken: free is one with neither a process nor a state."""
-        for number in range(len(self._slots) // _SLOT_SIZE):
-            start = number * _SLOT_SIZE
-            record = Record(number, self._slots[start : start + _SLOT_SIZE])
+    def records(self) -> list[Record]:
+        """The slots that are taken."""
+        return self._records
+
+
+def _records(fd: int, used: int) -> Iterator[Record]:
+    """Free is a slot with neither a process nor a state."""
+    for first in range(0, used, _BATCH):
+        count = min(_BATCH, used - first)
+        data = os.pread(fd, count * _SLOT_SIZE, _HEAD_SIZE + first * _SLOT_SIZE)
+        for at in range(0, len(data) - _SLOT_SIZE + 1, _SLOT_SIZE):
+            record = Record(first + at // _SLOT_SIZE, data[at : at + _SLOT_SIZE])
             if record.get(PID) or record.get(STATE) != FREE:
                 yield record
+        if len(data) < count * _SLOT_SIZE:
+            return

@@ -13,6 +13,7 @@ import select
 
 from .accept import Acceptor
 from .accesslog import AccessLog
+from .account import Account
 from .child import Child
 from .config import Config
 from .docroot import DocRoot
@@ -84,6 +85,10 @@ def _run(
             scoreboard=board,
             journal=journal,
         )
+    account = Account(board, mode=mode, acceptor=acceptor, refusals=refusals)
+    account.describe(config, [one.url for one in listeners], _absolute(config.directory))
+    if not board.has_memfd:
+        journal.say("no memfd here: pyweb status will not find this server")
     master = Master(
         config,
         listeners=listeners,
@@ -93,6 +98,7 @@ def _run(
         journal=journal,
         lifeline=lifeline_of_master,
         poll=poll,
+        publish=account.publish,
     )
     _prepare(config, journal)
     master.run()
