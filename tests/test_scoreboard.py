@@ -212,4 +212,4 @@ def test_lengths_in_the_head_are_bounded(board: Scoreboard, fd: int, length: int
     board.set(scoreboard._ABOUT_SIZE, length)
     reader = Reader(fd)
     reader.about()
-    assert len(list(reader.records())) == (1 if length > 0 else 0)
+    assert len(reader.records()) == (1 if length > 0 else 0)

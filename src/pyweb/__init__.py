@@ -13,7 +13,7 @@ listed before it (tests/test_layers.py):
  5 master        listen  signals  mode  fork_mode  pool_mode  refuse  accept  account
                  master
  6 server        server
- 7 door          cli  __main__
+ 7 door          procfs  status  statustext  watch  cli  __main__
 """
 
 __version__ = "0.1.0"
