@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -272,6 +273,18 @@ def test_a_server_that_has_ended(serve: ServeFixture) -> None:
     pid = master_of(server)
     assert server.stop() == 0
     assert status(str(pid)).returncode == 1
+    assert facts(server) == {}
+
+
+def small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+
+def test_a_server_without_a_memfd_says_so(serve: ServeFixture) -> None:
+    """RLIMIT_FSIZE holds for a memfd, too."""
+    server = serve(preexec_fn=small_files)
+    assert server.ask("/hello.txt").status == 200
+    assert "no memfd here: pyweb status will not find this server" in server.stderr()
     assert facts(server) == {}
 
 

@@ -50,6 +50,7 @@ _TEXT_AT, _TEXT = 192, 256
 _PEER_AT, _PEER = 448, 64
 _SLOT_SIZE = 512
 _STRIDE = _SLOT_SIZE // 8
+_EMPTY = bytes(_SLOT_SIZE)
 _RECORD = struct.Struct(f"={_WORDS}q")
 
 FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
@@ -208,10 +209,9 @@ class Slot:
         return _text_in(self._map[start : start + size])
 
     def clear(self) -> None:
-        self.say(b"")
-        self.say_peer(b"")
-        for word in range(_WORDS):
-            self._words[self._base + word] = 0
+        """In one go, which is twice a connection; nobody else writes now."""
+        start = self._base * 8
+        self._map[start : start + _SLOT_SIZE] = _EMPTY
 
 
 def _text_in(room: bytes) -> bytes:
