@@ -54,6 +54,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("max-requests-jitter", "100", 100),
     ("max-connections-per-child", "1", 1),
     ("threads", "1000", 1000),
+    ("no-parking", "on", True),
     ("max-connections", "1", 1),
     ("max-connections", "1000000", 1_000_000),
     ("per-client", "0", 0),
@@ -88,6 +89,7 @@ BAD: list[tuple[str, str]] = [
     *(("directory", text) for text in ("", "a\0b")),
     *(("index", text) for text in ("a/b", "/", "..", ".", "ok,..", "a\0b")),
     *(("no-listing", text) for text in ("maybe", "2", " true")),
+    ("no-parking", "perhaps"),
     *(("header", text) for text in (
         "", "X", ": b", "X A: b", "X\t: b", "X: a\r\nY: b", "X: a\nY: b", "X: a\0", "X: \x7f",
         "X\r\n: b", "ü: b", "\udcfc: b", "X : b", "(x): b",

@@ -11,9 +11,9 @@ listed before it (tests/test_layers.py):
                  bodyreader  connection
  4 child         parking  child  worker  refuse  dispatcher
  5 master        listen  signals  channel  mode  dispatching  fork_mode  pool_mode  accept
-                 master
+                 account  master
  6 server        handover  generation  supervisor  server
- 7 door          cli  __main__
+ 7 door          procfs  status  statustext  watch  cli  __main__
 """
 
 __version__ = "0.1.0"

@@ -125,6 +125,10 @@ class Acceptor:
             self._poll.unregister(fd)
         self._park_silent()
 
+    def waiting(self) -> int:
+        """How many wait for a process."""
+        return len(self._waiting)
+
     def is_busy(self) -> bool:
         """Somebody waits, here or with the dispatcher, or has not yet taken a refusal."""
         return bool(self._waiting or self._young or len(self._refusals) or self.has_a_dispatcher())

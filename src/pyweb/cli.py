@@ -34,6 +34,8 @@ Serves a directory over HTTP, a process for each connection.
   pyweb 8080 ~/site            another port, another directory
   pyweb -b 0.0.0.0 -b '[::]'   to the network, IPv4 and IPv6
   pyweb -b unix:/run/web.sock  on a unix socket
+  pyweb status [PID]           what goes on in the servers that run (pyweb status --help);
+                               a directory of that name is ./status
 """
 
 _TAIL = """\
@@ -49,13 +51,30 @@ Sizes take K, M, G; times ms, s, m, h. SIGTERM lets connections end, a second on
 """
 
 
+_STATUS_HELP = """\
+usage: pyweb status [PID] [--json | --watch]
+
+Shows what goes on in the servers that run: those that this user may look into (root: all), or
+the one whose supervisor or master is PID. Exit code 1: there is none.
+
+      --json     one JSON document
+      --watch    live, each second anew, until Ctrl-C (needs rich: pip install 'pyweb[watch]')
+  -h, --help     print this
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see pyweb --help")
+        raise UsageError(f"{message}; see {self.prog} --help")
 
     def print_help(self, file: Any = None) -> None:
         # argparse's own keeps silent when it can't write.
         print(help_text(), end="", file=file)
+
+
+class _StatusParser(_Parser):
+    def print_help(self, file: Any = None) -> None:
+        print(_STATUS_HELP, end="", file=file)
 
 
 def help_text() -> str:
@@ -197,7 +216,39 @@ def version_text(engine: str | None) -> str:
     )
 
 
+def _pid(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,10}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the pid of a process")
+    return int(text)
+
+
+def _show_status(arguments: list[str]) -> None:
+    parser = _StatusParser(prog="pyweb status", allow_abbrev=False)
+    parser.add_argument("pid", nargs="?", type=_pid, metavar="PID")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true")
+    how.add_argument("--watch", action="store_true")
+    given = parser.parse_args(arguments)
+    # Not above: a server that serves must not be larger for it.
+    if given.watch:
+        from .watch import watch
+
+        watch(given.pid)
+        return
+    from .status import look
+    from .statustext import text_of
+
+    servers = look(given.pid)
+    if given.json:
+        print(json.dumps({"servers": servers}, indent=2))
+    else:
+        print("\n\n".join(map(text_of, servers)))
+
+
 def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["status"]:
+        _show_status(arguments[1:])
+        return EXIT_DONE
     given = _arguments().parse_intermixed_args(arguments)
     if given.version:
         print(version_text(given.engine))

@@ -136,6 +136,11 @@ class Connection:
         self._transport.close()
         return reason
 
+    def show(self) -> None:
+        """In the slot, where it is one for many connections: now it is about this one."""
+        self._slot.say_peer(self.peer.encode())
+        self._slot.say(_name(self._head))
+
     def has_more(self) -> bool:
         """Has something arrived that has not been read?"""
         return self._transport.has_unread()
@@ -164,7 +169,7 @@ class Connection:
             self._begun = False
             return False
         self._head = head
-        self._slot.say(head.method + b" " + head.target)
+        self._slot.say(_name(head))
         self._requests += 1
         self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
         try:
@@ -378,6 +383,7 @@ class Connection:
         while not self._transport.all_sent:
             moved = self._transport.push()
             if moved:
+                self._slot.set(scoreboard.SENT, self._transport.sent)
                 deadline.moved(moved)
             else:
                 yield from until(WRITE, deadline, ANSWER)
@@ -423,6 +429,7 @@ class Connection:
         slot.add(scoreboard.REQUESTS, 1)
         slot.add(scoreboard.BYTES, size)
         slot.set(scoreboard.REASON, reason)
+        slot.set(scoreboard.ACTIVE_MS, int(time.time() * 1000))
         self._begun, self._head, self._status = False, None, 0
         slot.set(scoreboard.SENT, 0)
         slot.say(b"")
@@ -431,6 +438,11 @@ class Connection:
         entry = Entry(self.peer, head, line, status, size, seconds, reason)
         if not self._service.log.write(entry):
             slot.add(scoreboard.LOST_LINES, 1)
+
+
+def _name(head: Head | None) -> bytes:
+    """What the slot says is being served."""
+    return head.method + b" " + head.target if head else b""
 
 
 def _is_owed(seen: bytes) -> bool:

@@ -22,6 +22,7 @@ from .dispatcher import Dispatcher
 from .errors import Ended, Reason
 from .journal import Journal
 from .parking import Arrival, Count, pair, pass_on, receive
+from .scoreboard import IDLE_WORKER, OPEN, PID, STATE, Slot
 from .signals import HELD
 
 AVAILABLE = hasattr(select, "epoll")
@@ -35,11 +36,12 @@ class Dispatching:
     parker  where children park theirs
     """
 
-    def __init__(self, make: Make, keep: tuple[int, ...], journal: Journal) -> None:
+    def __init__(self, make: Make, keep: tuple[int, ...], journal: Journal, slot: Slot) -> None:
         """OSError."""
         self._make = make
         self._keep = keep
         self._journal = journal
+        self._slot = slot
         self._inbox, self.parker = pair()
         self._to_master, self._from_dispatcher = pair()
         self.fd = self._from_dispatcher.fileno()
@@ -79,6 +81,8 @@ class Dispatching:
         code = EXIT_DEFECT
         try:
             name_process("pyweb-dispatch")
+            self._slot.set(PID, os.getpid())
+            self._slot.set(STATE, IDLE_WORKER)
             keep = {self._inbox.fileno(), self._to_master.fileno(), *self._keep}
             become_a_child(keep, term=_heed_the_lifeline_alone, end=_end)
             self._make(self._inbox, self._to_master).run()
@@ -94,6 +98,8 @@ class Dispatching:
             return False
         self._pid = 0
         self._parked.clear()
+        self._slot.set(PID, 0)
+        self._slot.set(OPEN, 0)
         if not self._draining:
             how = how_it_ended(code) if code else "left"
             self._journal.say(

@@ -20,7 +20,7 @@ from .dispatching import Dispatching
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .mode import Crash
-from .scoreboard import ANSWERING, LOST_LINES, READING, SENT, STATE, Scoreboard, Slot
+from .scoreboard import ANSWERING, LOST_LINES, PID, READING, SENT, STATE, Scoreboard, Slot
 from .signals import HELD
 
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
@@ -83,6 +83,7 @@ class ForkMode:
     def serve(self, sock: socket.socket, peer: str, past: Past) -> bool:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
+        slot.say_peer(peer.encode())
         # No signal may find the child before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
@@ -95,6 +96,7 @@ class ForkMode:
             return False
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        slot.set(PID, pid)
         self._children[pid] = _Child(slot, peer, self._copy(sock))
         self._peers[peer] += 1
         self.served += 1

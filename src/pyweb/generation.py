@@ -17,6 +17,7 @@ import time
 
 from .accept import Acceptor
 from .accesslog import AccessLog
+from .account import Account
 from .channel import READY, Channel
 from .child import Child
 from .config import Config
@@ -33,7 +34,7 @@ from .parse import ENGINES
 from .pool_mode import PoolMode
 from .refuse import Refusals
 from .route import Router
-from .scoreboard import Scoreboard
+from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
 from .signals import HEARD_BY_MASTER, OF_THE_TERMINAL, SignalPipe
 from .static import StaticSite
@@ -67,7 +68,7 @@ def _serve(given: Handover, signals: SignalPipe) -> None:
     router = Router(StaticSite(root, index, config.no_listing))
     service = Service(config, router.answer, log, journal)
     try:
-        _run(service, root, listeners, channel, signals)
+        _run(given, service, root, listeners, channel, signals)
     finally:
         for listener in listeners:
             listener.close()
@@ -81,6 +82,7 @@ def _log_sink(config: Config, fd: int) -> Sink | None:
 
 
 def _run(
+    given: Handover,
     service: Service,
     root: DocRoot,
     listeners: list[Listener],
@@ -90,7 +92,11 @@ def _run(
     config, log, journal = service.config, service.log, service.journal
     try:
         lifeline, lifeline_of_master = os.pipe()
-        board = Scoreboard(config.max_connections + config.threads + 1)
+        board = Scoreboard(
+            config.max_connections + config.threads + 1,
+            generation=given.generation,
+            supervisor=given.supervisor,
+        )
     except OSError as error:
         raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
     shared = [root.fd, lifeline, journal.sink.fd]
@@ -126,6 +132,10 @@ def _run(
             scoreboard=board,
             journal=journal,
         )
+    account = Account(board, mode=mode, acceptor=acceptor, refusals=refusals)
+    account.describe(config, [one.url for one in listeners], _absolute(config.directory))
+    if not board.has_memfd:
+        journal.say("no memfd here: pyweb status will not find this server")
     master = Master(
         config,
         listeners=listeners,
@@ -136,6 +146,7 @@ def _run(
         journal=journal,
         lifeline=lifeline_of_master,
         poll=poll,
+        publish=account.publish,
     )
     _prepare(config, journal)
     channel.say(READY)
@@ -152,7 +163,7 @@ def _dispatching(
 ) -> Dispatching:
     """StartError."""
     config, log, journal = service.config, service.log, service.journal
-    slot = board.take(int(time.time() * 1000))
+    slot = board.take(int(time.time() * 1000), DISPATCHER)
 
     def make(inbox: socket.socket, master: socket.socket) -> Dispatcher:
         refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
@@ -167,7 +178,7 @@ def _dispatching(
         )
 
     try:
-        return Dispatching(make, keep, journal)
+        return Dispatching(make, keep, journal, slot)
     except OSError as error:
         raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
 

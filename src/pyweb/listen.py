@@ -40,8 +40,8 @@ class Listener:
 
     @property
     def url(self) -> str:
-        if self._path:
-            return f"unix:{self._path}"
+        if self.sock.family == socket.AF_UNIX:
+            return f"unix:{self.sock.getsockname()}"
         host, port = self.sock.getsockname()[:2]
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 

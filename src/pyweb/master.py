@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from .accept import Acceptor
 from .channel import END, LEAVING, Channel
@@ -26,7 +27,8 @@ _LAST_WORDS = 1.0
 
 
 class Master:
-    """run() until told to stop. `lifeline`: the write end; closing it tells idle children to go."""
+    """run() until told to stop. `lifeline`: the write end; closing it tells idle children to go.
+    `publish` is called once a round: what has been counted goes where it can be read."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Master:
         journal: Journal,
         lifeline: int,
         poll: select.poll,
+        publish: Callable[[], None],
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -50,6 +53,7 @@ class Master:
         self._journal = journal
         self._lifeline = lifeline
         self._poll = poll
+        self._publish = publish
         self._poll.register(signals.fd, select.POLLIN)
         self._poll.register(channel.fd, select.POLLIN)
         self._stop_at: float | None = None  # when --grace is over; None: not stopping
@@ -67,6 +71,7 @@ class Master:
             if self._acceptor:
                 self._acceptor.work(ready)
             self._journal.flush()
+            self._publish()
         if self._acceptor:
             self._acceptor.close()
         self._journal.flush(at_once=True)

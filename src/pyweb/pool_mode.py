@@ -24,6 +24,7 @@ from .scoreboard import (
     PID,
     RETIRING,
     STATE,
+    WORKER,
     Scoreboard,
     Slot,
 )
@@ -148,7 +149,8 @@ class PoolMode:
             os.kill(idle[0].pid, signal.SIGTERM)
 
     def _spawn(self) -> bool:
-        slots = [self._scoreboard.take(int(time.time() * 1000)) for _ in range(self._threads)]
+        now = int(time.time() * 1000)
+        slots = [self._scoreboard.take(now, WORKER) for _ in range(self._threads)]
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
             pid = os.fork()

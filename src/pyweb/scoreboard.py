@@ -1,22 +1,57 @@
-"""Shared memory: one slot a process, one writer a slot.
+"""Shared memory: a head that the master writes, and one slot a process, one writer a slot.
 
-A slot belongs to one child from fork to reap. The master writes pid and start before it forks
-and clears the slot after it reaps; in between only the child writes. What stands in a slot is
-shown and counted, never trusted: the master keeps its own list of pids.
+A slot belongs to one process from fork to reap. The master writes pid, peer and start around the
+fork and clears the slot after it reaps; in between only the process writes. What stands in a slot
+is shown and counted, never trusted: the master keeps its own list of pids. The head is not even
+mapped in a process that the master forks: to touch it there is a crash.
+
+The memory is a memfd where the system has it. The master alone keeps it open, so that
+`pyweb status` finds it in /proc (`Reader`); nobody needs a control socket.
 Single aligned stores of 8 bytes: a reader may see an old number, never half of one.
+Not here: what the numbers mean for a mode, and how they are shown.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import struct
+import time
+from collections.abc import Iterable, Iterator
 
-_WORDS = 16
-_SLOT = struct.Struct(f"={_WORDS}q")
-# Room for what is being served: method and target, cut off where it ends.
-_TEXT = 256
-# The words of a slot.
-PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT = range(10)
+from .journal import printable
+
+MEMFD_NAME = "pyweb-scoreboard"
+
+# The words of the head. SERVED to PARKED are what the master has counted; of a pool's workers and
+# of the processes that live it knows only what it adds up when they have ended (give_back).
+# SUPERVISOR: 0: none. USED: no slot from there on was ever taken.
+(
+    MAGIC, VERSION, SLOTS, USED, GENERATION, MASTER, SUPERVISOR, BEGAN_MS,
+    SERVED, REFUSED, CUT, LOST, WAITING, PARKED, ENDED_REQUESTS, ENDED_BYTES, _ABOUT_SIZE,
+) = range(17)  # fmt: skip
+_MAGIC = int.from_bytes(b"pywebsb\0", "little")
+_VERSION = 1
+_ABOUT_AT = 512
+# Whole pages, for the children have none of them.
+_HEAD_SIZE = max(8192, mmap.PAGESIZE)
+
+# The words of a slot. SENT: of the answer at hand, bytes that have left. ACTIVE_MS: when the last
+# request ended; 0: none has.
+(
+    PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT,
+    KIND, GENERATION_OF, ACTIVE_MS,
+) = range(13)  # fmt: skip
+_WORDS = 24
+# Behind them what is being served (method and target), and for whom, each behind a byte that
+# tells its length; cut off where the room ends.
+_TEXT_AT, _TEXT = 192, 256
+_PEER_AT, _PEER = 448, 64
+_SLOT_SIZE = 512
+_STRIDE = _SLOT_SIZE // 8
+_EMPTY = bytes(_SLOT_SIZE)
+_RECORD = struct.Struct(f"={_WORDS}q")
 
 FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
 STATE_NAMES = (
@@ -24,34 +59,82 @@ STATE_NAMES = (
     "retiring",
 )  # fmt: skip
 
+CHILD, WORKER, DISPATCHER, KEEPER = range(4)
+KIND_NAMES = ("child", "worker", "dispatcher", "keeper")
+
+_GREATEST = (1 << 63) - 1
+# Read at once, and at the most: --max-connections and --threads can't ask for more.
+_BATCH, _MOST_SLOTS = 128, 1 << 20
+# The system has no memfd for us: too old, forbidden, or not of this size (RLIMIT_FSIZE).
+_NO_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EFBIG)
+
 
 class Scoreboard:
-    """`slots` slots in anonymous memory that a fork shares."""
+    """`slots` slots in memory that a fork shares. Made by the master, before its first fork.
 
-    def __init__(self, slots: int) -> None:
-        self._map = mmap.mmap(-1, slots * _SLOT.size)
+    has_memfd   False: the memory is anonymous, and nobody else can find it
+    """
+
+    def __init__(self, slots: int, *, generation: int = 1, supervisor: int = 0) -> None:
+        self._map, self.has_memfd = _shared_memory(_HEAD_SIZE + slots * _SLOT_SIZE)
+        if hasattr(mmap, "MADV_DONTFORK"):
+            self._map.madvise(mmap.MADV_DONTFORK, 0, _HEAD_SIZE)
         self._words = memoryview(self._map).cast("q")
-        self._texts = mmap.mmap(-1, slots * _TEXT)
         self._free: list[int] = []  # of those that have been taken before
         self._next = 0
+        self._generation = generation
         self.slots = slots
+        for word, value in (
+            (VERSION, _VERSION),
+            (SLOTS, slots),
+            (GENERATION, generation),
+            (MASTER, os.getpid()),
+            (SUPERVISOR, supervisor),
+            (BEGAN_MS, int(time.time() * 1000)),
+            (MAGIC, _MAGIC),
+        ):
+            self.set(word, value)
 
-    def take(self, started_ms: int) -> Slot:
-        """A free slot, for a child about to be forked. IndexError when all are taken."""
+    # The head: for the master alone.
+
+    def get(self, word: int) -> int:
+        return self._words[word]
+
+    def set(self, word: int, value: int) -> None:
+        """Sums of what others told may be anything: too much is shown as the most."""
+        self._words[word] = max(-_GREATEST, min(value, _GREATEST))
+
+    def describe(self, about: Iterable[tuple[str, str]]) -> None:
+        """What doesn't change: keys (a key may come again) and values, on a line each."""
+        lines = [f"{key}\t{printable(value)}\n" for key, value in about]
+        text = "".join(lines).encode()[: _HEAD_SIZE - _ABOUT_AT]
+        self._map[_ABOUT_AT : _ABOUT_AT + len(text)] = text
+        self.set(_ABOUT_SIZE, len(text))
+
+    # The slots.
+
+    def take(self, started_ms: int, kind: int = CHILD) -> Slot:
+        """A free slot, for a process about to be forked. IndexError when all are taken."""
         number = self._free.pop() if self._free else self._fresh()
-        slot = Slot(self._words, self._texts, number)
+        slot = Slot(self._words, self._map, number)
         slot.clear()
-        slot.set(STATE, STARTING)
+        slot.set(KIND, kind)
+        slot.set(GENERATION_OF, self._generation)
         slot.set(STARTED_MS, started_ms)
+        slot.set(STATE, STARTING)
         return slot
 
     def _fresh(self) -> int:
         if self._next == self.slots:
             raise IndexError("all slots are taken")
         self._next += 1
+        self.set(USED, self._next)
         return self._next - 1
 
     def give_back(self, slot: Slot) -> None:
+        """Its process has ended: what it told of its work is kept."""
+        for total, word in ((ENDED_REQUESTS, REQUESTS), (ENDED_BYTES, BYTES)):
+            self.set(total, self.get(total) + max(0, slot.get(word)))
         slot.clear()
         self._free.append(slot.number)
 
@@ -61,18 +144,37 @@ class Scoreboard:
     def close(self) -> None:
         self._words.release()
         self._map.close()
-        self._texts.close()
+
+
+def _shared_memory(size: int) -> tuple[mmap.mmap, bool]:
+    """True: with a descriptor, which the mmap object holds."""
+    if hasattr(os, "memfd_create"):
+        try:
+            return _map_of_memfd(size), True
+        except OSError as error:
+            if error.errno not in _NO_MEMFD:
+                raise
+    return mmap.mmap(-1, size), False
+
+
+def _map_of_memfd(size: int) -> mmap.mmap:
+    fd = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        return mmap.mmap(fd, size)  # it keeps a copy of the descriptor, so this one can go
+    finally:
+        os.close(fd)
 
 
 class Slot:
-    """Sixteen words of the scoreboard, and a text."""
+    """The words of one process, and two texts."""
 
-    __slots__ = ("_base", "_texts", "_words", "number")
+    __slots__ = ("_base", "_map", "_words", "number")
 
-    def __init__(self, words: memoryview[int], texts: mmap.mmap, number: int) -> None:
+    def __init__(self, words: memoryview[int], shared: mmap.mmap, number: int) -> None:
         self._words = words
-        self._texts = texts
-        self._base = number * _WORDS
+        self._map = shared
+        self._base = _HEAD_SIZE // 8 + number * _STRIDE
         self.number = number
 
     def get(self, word: int) -> int:
@@ -85,16 +187,102 @@ class Slot:
         self._words[self._base + word] += value
 
     def say(self, text: bytes) -> None:
-        """What is being served; b"": nothing. A byte tells how long it is."""
-        text = text[: _TEXT - 1]
-        start = self.number * _TEXT
-        self._texts[start : start + 1 + len(text)] = bytes((len(text),)) + text
+        """What is being served; b"": nothing."""
+        self._write(_TEXT_AT, text[: _TEXT - 1])
+
+    def say_peer(self, peer: bytes) -> None:
+        """For whom."""
+        self._write(_PEER_AT, peer[: _PEER - 1])
+
+    def _write(self, at: int, text: bytes) -> None:
+        start = self._base * 8 + at
+        self._map[start : start + 1 + len(text)] = bytes((len(text),)) + text
 
     def text(self) -> bytes:
-        start = self.number * _TEXT
-        return self._texts[start + 1 : start + 1 + self._texts[start]]
+        return self._read(_TEXT_AT, _TEXT)
+
+    def peer(self) -> bytes:
+        return self._read(_PEER_AT, _PEER)
+
+    def _read(self, at: int, size: int) -> bytes:
+        start = self._base * 8 + at
+        return _text_in(self._map[start : start + size])
 
     def clear(self) -> None:
-        self.say(b"")
-        for word in range(_WORDS):
-            self._words[self._base + word] = 0
+        """In one go, which is twice a connection; nobody else writes now."""
+        start = self._base * 8
+        self._map[start : start + _SLOT_SIZE] = _EMPTY
+
+
+def _text_in(room: bytes) -> bytes:
+    """The length in front may be anything."""
+    return room[1 : 1 + room[0]]
+
+
+# Reading another process's scoreboard.
+
+
+class Record:
+    """A copy of one slot that was taken when it was read. Any word may be any number."""
+
+    __slots__ = ("_words", "number", "peer", "text")
+
+    def __init__(self, number: int, data: bytes) -> None:
+        self.number = number
+        self._words = _RECORD.unpack_from(data)
+        self.text = _text_in(data[_TEXT_AT : _TEXT_AT + _TEXT])
+        self.peer = _text_in(data[_PEER_AT : _PEER_AT + _PEER])
+
+    def get(self, word: int) -> int:
+        value: int = self._words[word]
+        return value
+
+
+class Reader:
+    """A picture of the scoreboard behind a descriptor, as it was when this was made.
+
+    Copied by read(2), not mapped: a file that shrinks meanwhile is short, and no SIGBUS.
+    ValueError: it is none, or none that this pyweb can read.
+    """
+
+    def __init__(self, fd: int) -> None:
+        head = os.pread(fd, _HEAD_SIZE, 0)
+        if len(head) < _HEAD_SIZE:
+            raise ValueError("too short for a scoreboard")
+        self._head = memoryview(head).cast("q")
+        self._about = head[_ABOUT_AT:]
+        if self._head[MAGIC] != _MAGIC:
+            raise ValueError("not a scoreboard")
+        if self._head[VERSION] != _VERSION:
+            raise ValueError(
+                f"a scoreboard of layout {self._head[VERSION]}, and this pyweb reads {_VERSION};"
+                " ask the pyweb that runs there"
+            )
+        self._records = list(_records(fd, min(self._head[USED], _MOST_SLOTS)))
+
+    def get(self, word: int) -> int:
+        """Of the head."""
+        return self._head[word]
+
+    def about(self) -> list[tuple[str, str]]:
+        """What `describe` was given."""
+        size = min(max(0, self._head[_ABOUT_SIZE]), len(self._about))
+        lines = self._about[:size].decode("utf-8", "replace").split("\n")
+        return [(key, value) for key, tab, value in (one.partition("\t") for one in lines) if tab]
+
+    def records(self) -> list[Record]:
+        """The slots that are taken."""
+        return self._records
+
+
+def _records(fd: int, used: int) -> Iterator[Record]:
+    """Free is a slot with neither a process nor a state."""
+    for first in range(0, used, _BATCH):
+        count = min(_BATCH, used - first)
+        data = os.pread(fd, count * _SLOT_SIZE, _HEAD_SIZE + first * _SLOT_SIZE)
+        for at in range(0, len(data) - _SLOT_SIZE + 1, _SLOT_SIZE):
+            record = Record(first + at // _SLOT_SIZE, data[at : at + _SLOT_SIZE])
+            if record.get(PID) or record.get(STATE) != FREE:
+                yield record
+        if len(data) < count * _SLOT_SIZE:
+            return

@@ -192,6 +192,7 @@ class Worker:
             self._advance(fd, one, outcome)
 
     def _advance(self, fd: int, one: _Open, outcome: int | None) -> None:
+        one.connection.show()
         try:
             wait = next(one.steps) if outcome is None else one.steps.send(outcome)
         except StopIteration:
