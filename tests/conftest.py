@@ -167,6 +167,10 @@ class Client:
         answer.body = self._body(answer, method)
         return answer
 
+    def answer_to(self, request: bytes) -> Answer:
+        self.send(request)
+        return self.answer()
+
     def _body(self, answer: Answer, method: str) -> bytes:
         assert answer.get("transfer-encoding") is None
         if method == "HEAD" or answer.status in (204, 304) or answer.status < 200:

@@ -258,8 +258,7 @@ class Acceptor:
 
     def _await_first_byte(self, new: _Waiting) -> None:
         if len(self._young) >= _YOUNG:
-            self._park(new)
-            return
+            self._park(self._grow_up(next(iter(self._young))))
         self._young[new.sock.fileno()] = new
         self._poll.register(new.sock, select.POLLIN | select.POLLRDHUP)
 

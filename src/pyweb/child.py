@@ -71,6 +71,7 @@ class Driver:
 
     def run(self, steps: Steps[Reason]) -> Reason | None:
         """To the end, or (None) until it is parked."""
+        self._listen(self._poll.poll(0))  # what is here already may be answered without a wait
         try:
             wait = next(steps)
             while True:

@@ -148,7 +148,6 @@ class Dispatcher:
 
     def _receive(self) -> None:
         while True:
-            self._make_room()
             try:
                 arrival = receive(self._inbox)
             except EOFError:
@@ -156,6 +155,7 @@ class Dispatcher:
                 return
             if not isinstance(arrival, Arrival):
                 return
+            self._make_room()
             self._park(arrival)
 
     def _park(self, arrival: Arrival) -> None:
