@@ -35,6 +35,10 @@ BROWSER = (
 )
 
 
+# Of the servers that run, by port.
+PIDS: dict[int, int] = {}
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., int]]:
     """start(*options): a server of a 1320-byte file; gives its port."""
@@ -49,7 +53,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., int]]:
         while b"\n" not in out.read_bytes():
             assert running[-1].poll() is None
             time.sleep(0.01)
-        return int(out.read_text().split("\n")[0].rsplit(":", 1)[1].strip("/"))
+        port = int(out.read_text().split("\n")[0].rsplit(":", 1)[1].strip("/"))
+        PIDS[port] = running[-1].pid
+        return port
 
     yield start_one
     for process in running:
@@ -61,6 +67,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., int]]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The ratios last; the rows of pytest-benchmark tell how long measuring them took."""
     if TOLD:
-        terminalreporter.section("time ratios, interleaved pairs: median [95 % interval]")
+        terminalreporter.section("interleaved; time ratios are medians of pairs [95 % interval]")
         for line in TOLD:
             terminalreporter.line(line)
