@@ -7,6 +7,7 @@ client that asks again and again on new connections, alone and in the crowd.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import shutil
@@ -84,6 +85,43 @@ def test_modes(benchmark: Any, start: Callable[..., int], name: str) -> None:
     found = {mode: statistics.median(values) for mode, values in rates.items()}
     benchmark.extra_info.update(found)
     note(f"{name}: requests/s " + ", ".join(f"{mode} {rate:.0f}" for mode, rate in found.items()))
+
+
+# Descriptors.
+
+
+def forks(descriptors: int, count: int = 30) -> Work:
+    """Seconds for `count` times fork, exit, wait in a process that holds so many sockets more."""
+
+    def measure() -> float:
+        with socket.socket() as sock:
+            held = [os.dup(sock.fileno()) for _ in range(descriptors)]
+            start = time.perf_counter()
+            for _ in range(count):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                os.waitpid(pid, 0)
+            seconds = time.perf_counter() - start
+            for fd in held:
+                os.close(fd)
+        return seconds / count
+
+    return measure
+
+
+@pytest.mark.benchmark(group="fork + exit + wait by descriptors")
+@pytest.mark.parametrize("descriptors", [256, 2000])
+def test_descriptors(benchmark: Any, descriptors: int) -> None:
+    """What a master that parked for itself, or kept copies, would pay for each connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sides = forks(0), forks(descriptors)
+    found = benchmark.pedantic(compare, args=(*sides, 1, 41), kwargs={"told": True}, rounds=1)
+    benchmark.extra_info.update(found)
+    tell(f"fork with {descriptors} sockets more / without", found)
+    more = (found["b_us"] - found["a_us"]) / descriptors
+    note(f"   {found['a_us']:.0f} us, {found['b_us']:.0f} with them: {more:.3f} us each")
 
 
 # The crowd.
