@@ -42,9 +42,11 @@ def mappings(pid: int) -> int:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """Resident bytes, and those of them that no other process shares."""
+    """Resident bytes, and those of them that are no file's: private to it, or to a fork of it."""
     sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", _read(pid, "smaps_rollup"), re.MULTILINE))
-    private = int(sizes.get("Private_Clean", 0)) + int(sizes.get("Private_Dirty", 0))
+    # Not Private_*: what a fork has not yet torn apart counts as shared there, and each fork copies
+    # the table of it all the same.
+    private = int(sizes.get("Anonymous", 0))
     return int(sizes.get("Rss", 0)) * 1024, private * 1024
 
 
