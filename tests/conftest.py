@@ -73,6 +73,13 @@ def state_of(pid: int) -> str:
         return ""
 
 
+def name_of(pid: int) -> str:
+    """As ps shows it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def open_descriptors() -> set[tuple[int, str]]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
@@ -242,7 +249,11 @@ class Server:
             return client.answer(method)
 
     def children(self) -> list[int]:
-        return children_of(self.pid)
+        """What serves connections, zombies included."""
+        return [pid for pid in children_of(self.pid) if name_of(pid) != "pyweb-keeper"]
+
+    def keepers(self) -> list[int]:
+        return [pid for pid in children_of(self.pid) if name_of(pid) == "pyweb-keeper"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it, wait for it, give its exit code."""

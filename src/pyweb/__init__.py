@@ -8,9 +8,9 @@ listed before it (tests/test_layers.py):
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
-                 bodyreader  connection
- 4 child         child  worker
- 5 master        listen  signals  mode  fork_mode  pool_mode  refuse  accept  master
+                 refuse  bodyreader  connection
+ 4 child         child  obituary  _fastfork  ledger  keeper  worker
+ 5 master        listen  signals  mode  fork_mode  pool_mode  accept  master
  6 server        server
  7 door          cli  __main__
 """

@@ -13,6 +13,7 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
+from resource import struct_rusage
 from types import FrameType
 from typing import NoReturn
 
@@ -151,22 +152,32 @@ def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[]
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def name_process(name: str) -> None:
+    """As ps and top show it."""
+    try:
+        with open("/proc/self/comm", "w", encoding="ascii") as file:
+            file.write(name)
+    except OSError:
+        pass
+
+
 def tell_defect(journal: Journal) -> None:
     """In an `except`: the last words of a process that fails."""
     for line in traceback.format_exc().splitlines():
         journal.say(f"{Reason.INTERNAL:d} {line}")
 
 
-def ended_children() -> Iterator[tuple[int, int]]:
-    """Pid and exit code (below 0: the signal) of each that has ended; a zombie less for each."""
+def ended_children() -> Iterator[tuple[int, int, struct_rusage]]:
+    """Pid, exit code (below 0: the signal) and what it used, of each that has ended; a zombie
+    less for each."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
             return
-        yield pid, os.waitstatus_to_exitcode(status)
+        yield pid, os.waitstatus_to_exitcode(status), usage
 
 
 def how_it_ended(code: int) -> str:

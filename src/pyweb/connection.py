@@ -105,6 +105,7 @@ class Connection:
         try:
             while (yield from self._exchange()):
                 if self._buffer:  # a client that pipelines must not keep others waiting
+                    self._slot.set(scoreboard.STATE, scoreboard.READING)  # and is owed an answer
                     yield YOUR_TURN
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
@@ -115,6 +116,8 @@ class Connection:
                 self._log(self._head, self._status, size if self._status else 0, Reason.ENDED)
             raise
         self._slot.set(scoreboard.REASON, reason)
+        # Before the descriptor can be another's.
+        self._slot.set(scoreboard.STATE, scoreboard.FREE)
         # Somebody may hold a copy of the socket (fork_mode.py): the client must not wait for it.
         self._transport.say_no_more()
         self._transport.close()

@@ -15,6 +15,8 @@ _WORDS = 16
 _SLOT = struct.Struct(f"={_WORDS}q")
 # Room for what is being served: method and target, cut off where it ends.
 _TEXT = 256
+# And for whom.
+_PEER = 64
 # The words of a slot.
 PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT = range(10)
 
@@ -31,7 +33,7 @@ class Scoreboard:
     def __init__(self, slots: int) -> None:
         self._map = mmap.mmap(-1, slots * _SLOT.size)
         self._words = memoryview(self._map).cast("q")
-        self._texts = mmap.mmap(-1, slots * _TEXT)
+        self._texts = mmap.mmap(-1, slots * (_TEXT + _PEER))
         self._free: list[int] = []  # of those that have been taken before
         self._next = 0
         self.slots = slots
@@ -65,7 +67,7 @@ class Scoreboard:
 
 
 class Slot:
-    """Sixteen words of the scoreboard, and a text."""
+    """Sixteen words of the scoreboard, and two texts."""
 
     __slots__ = ("_base", "_texts", "_words", "number")
 
@@ -85,16 +87,30 @@ class Slot:
         self._words[self._base + word] += value
 
     def say(self, text: bytes) -> None:
-        """What is being served; b"": nothing. A byte tells how long it is."""
-        text = text[: _TEXT - 1]
-        start = self.number * _TEXT
+        """What is being served; b"": nothing."""
+        self._write(0, text[: _TEXT - 1])
+
+    def say_peer(self, peer: bytes) -> None:
+        """For whom."""
+        self._write(_TEXT, peer[: _PEER - 1])
+
+    def _write(self, at: int, text: bytes) -> None:
+        """A byte tells how long it is."""
+        start = self.number * (_TEXT + _PEER) + at
         self._texts[start : start + 1 + len(text)] = bytes((len(text),)) + text
 
     def text(self) -> bytes:
-        start = self.number * _TEXT
+        return self._read(0)
+
+    def peer(self) -> bytes:
+        return self._read(_TEXT)
+
+    def _read(self, at: int) -> bytes:
+        start = self.number * (_TEXT + _PEER) + at
         return self._texts[start + 1 : start + 1 + self._texts[start]]
 
     def clear(self) -> None:
         self.say(b"")
+        self.say_peer(b"")
         for word in range(_WORDS):
             self._words[self._base + word] = 0

@@ -15,7 +15,18 @@ import time
 
 from .connection import Connection
 from .errors import Ended, Reason
-from .scoreboard import CONNECTIONS, IDLE_WORKER, OPEN, REQUESTS, RETIRING, STATE, WORKING, Slot
+from .ledger import Ledger, Seat
+from .scoreboard import (
+    CONNECTIONS,
+    FREE,
+    IDLE_WORKER,
+    OPEN,
+    REQUESTS,
+    RETIRING,
+    STATE,
+    WORKING,
+    Slot,
+)
 from .service import Service
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
@@ -32,10 +43,11 @@ _EXCLUSIVE = getattr(select, "EPOLLEXCLUSIVE", 0)
 class _Open:
     """`events`: what the epoll has been asked for; 0: nothing yet."""
 
-    __slots__ = ("connection", "events", "steps", "wait")
+    __slots__ = ("connection", "events", "seat", "steps", "wait")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, seat: Seat) -> None:
         self.connection = connection
+        self.seat = seat
         self.steps: Steps[Reason] = connection.serve()
         self.wait: Wait | None = None
         self.events = 0
@@ -84,6 +96,7 @@ class Worker:
         leave: Leave,
         slot: Slot,
         quota: Quota,
+        ledger: Ledger,
     ) -> None:
         self._service = service
         self._listeners = {one.fileno(): one for one in listeners}
@@ -91,7 +104,9 @@ class Worker:
         self._leave = leave
         self._slot = slot
         self._quota = quota
+        self._ledger = ledger
         self._open: dict[int, _Open] = {}
+        self._turn: Seat | None = None  # of the connection that was stepped last
         self._again: list[int] = []  # have more to do at once
         self._retiring = False
         self._draining = False
@@ -132,6 +147,7 @@ class Worker:
                 one.steps.throw(Ended())
             except (StopIteration, Ended):
                 pass
+            one.seat.set(STATE, FREE)
         self._open.clear()
 
     def _patience(self) -> float | None:
@@ -179,10 +195,12 @@ class Worker:
         self._slot.add(CONNECTIONS, 1)
         transport = Transport(sock, self._service.config.engine)
         peer = peer_name(sock, address)
-        one = _Open(Connection(self._service, transport, peer, self._slot))
-        self._open[sock.fileno()] = one
+        fd = sock.fileno()
+        seat = Seat(self._slot, self._ledger, fd=fd, peer=peer)
+        one = _Open(Connection(self._service, transport, peer, seat), seat)
+        self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
-        self._advance(sock.fileno(), one, None)
+        self._advance(fd, one, None)
 
     # Stepping.
 
@@ -192,6 +210,9 @@ class Worker:
             self._advance(fd, one, outcome)
 
     def _advance(self, fd: int, one: _Open, outcome: int | None) -> None:
+        if one.seat is not self._turn:
+            one.seat.take_turn(self._turn)
+            self._turn = one.seat
         try:
             wait = next(one.steps) if outcome is None else one.steps.send(outcome)
         except StopIteration:
