@@ -38,7 +38,7 @@ class Talk:
         self.ledger = Ledger(1000)
         self.fd = far.fileno()
         self.slot = Scoreboard(1).take(0)
-        self.seat = Seat(self.slot, self.ledger, fd=self.fd, peer="192.0.2.1")
+        self.seat = Seat(self.slot, self.ledger, self.fd)
         self.transport = Transport(far, config.engine)
         self.steps = Connection(service, self.transport, "192.0.2.1", self.seat).serve()
         self.answering: list[Entry] = []
@@ -118,7 +118,7 @@ def test_lingering() -> None:
 def test_an_answer_that_has_left_is_owed_no_more() -> None:
     """From the log line to the next request: never a 500 behind a whole answer."""
     ledger, slot = Ledger(10), Scoreboard(1).take(0)
-    seat = Seat(slot, ledger, fd=3, peer="")
+    seat = Seat(slot, ledger, 3)
     seat.set(STATE, IDLE)
     seat.set(SENT, 1)
     seat.set(SENT, 0)
@@ -128,7 +128,7 @@ def test_an_answer_that_has_left_is_owed_no_more() -> None:
 def test_descriptors_beyond_are_not_covered() -> None:
     ledger, slot = Ledger(10), Scoreboard(1).take(0)
     for fd in (9, 10, 100_000):
-        seat = Seat(slot, ledger, fd=fd, peer="")
+        seat = Seat(slot, ledger, fd)
         seat.set(STATE, IDLE)
         seat.say(b"GET /")
     assert [one.fd for one in ledger.entries()] == [9]
@@ -136,8 +136,9 @@ def test_descriptors_beyond_are_not_covered() -> None:
 
 def test_the_slot_names_whose_turn_it_is() -> None:
     ledger, slot = Ledger(10), Scoreboard(1).take(0)
-    first = Seat(slot, ledger, fd=3, peer="192.0.2.1")
-    second = Seat(slot, ledger, fd=4, peer="192.0.2.2")
+    first, second = Seat(slot, ledger, 3), Seat(slot, ledger, 4)
+    first.begin("192.0.2.1")
+    second.begin("192.0.2.2")
     first.take_turn(None)
     first.say(b"GET /first")
     second.take_turn(first)

@@ -18,18 +18,18 @@ from .scoreboard import SENT, STATE, Slot
 # not known; all has, and the client has not yet taken it.
 NOBODY, QUIET, OWED, SENDING, ANSWERED, LINGERS = range(6)
 
-_MARKS = {
-    scoreboard.IDLE: QUIET,
-    scoreboard.READING: OWED,
-    scoreboard.ANSWERING: OWED,
-    scoreboard.LINGERING: LINGERS,
-}
-# A word: the mark, and above it how many requests have been served.
-_SHIFT = 3
-_MOST_SERVED = (1 << 29) - 1
+_MARKS = [NOBODY] * len(scoreboard.STATE_NAMES)
+_MARKS[scoreboard.IDLE] = QUIET
+_MARKS[scoreboard.READING] = _MARKS[scoreboard.ANSWERING] = OWED
+_MARKS[scoreboard.LINGERING] = LINGERS
+
+# A word: the mark, and above it how many requests have been served (after 2^29 anew).
+_MARK = 7
+_ONE_SERVED = _MARK + 1
+_WORD = (1 << 32) - 1
 # Descriptors beyond are not covered.
 _MOST = 65536
-# Room for a request, method and target, behind a byte that tells its length.
+# Room for a request, method and target, and the NUL that ends it and that neither can have.
 _TEXT = 256
 
 
@@ -53,61 +53,69 @@ class Ledger:
 
     def __init__(self, limit: int) -> None:
         self.limit = min(limit, _MOST)
-        self._words = memoryview(mmap.mmap(-1, 4 * (self.limit + 1))).cast("I")
-        self._texts = mmap.mmap(-1, _TEXT * (self.limit + 1))
+        self.words = memoryview(mmap.mmap(-1, 4 * (self.limit + 1))).cast("I")
+        self.texts = mmap.mmap(-1, _TEXT * (self.limit + 1))
 
-    def write(self, fd: int, mark: int, served: int) -> None:
-        self._words[min(fd, self.limit)] = served << _SHIFT | mark
-
-    def say(self, fd: int, request: bytes) -> None:
-        request = request[: _TEXT - 1]
-        start = _TEXT * min(fd, self.limit)
-        self._texts[start : start + 1 + len(request)] = bytes((len(request),)) + request
+    def place(self, fd: int) -> int:
+        return min(fd, self.limit)
 
     def entries(self) -> list[Entry]:
         """Of all connections. What stands here was written by who has crashed, maybe all over."""
-        words = self._words[: self.limit].tolist()
-        return [self._entry(fd, word) for fd, word in enumerate(words) if word]
+        words = self.words[: self.limit].tolist()
+        return [self._entry(fd, word) for fd, word in enumerate(words) if word & _MARK]
 
     def _entry(self, fd: int, word: int) -> Entry:
-        start = _TEXT * fd
-        request = self._texts[start + 1 : start + 1 + self._texts[start]]
-        return Entry(fd, word & (1 << _SHIFT) - 1, word >> _SHIFT, request)
+        text = self.texts[_TEXT * fd : _TEXT * (fd + 1)]
+        return Entry(fd, word & _MARK, word // _ONE_SERVED, text.partition(b"\0")[0])
 
 
 class Seat(Slot):
     """A worker's slot as one of its connections sees it: what it counts is added up there, its
-    state is an entry of the ledger, and what it does is told while it is its turn."""
+    state is an entry of the ledger, and what it does is told while it is its turn.
 
-    __slots__ = ("_doing", "_fd", "_ledger", "_peer", "_served")
+    Called ten times for each request, so it writes where it must without further calls; and made
+    once for a descriptor, for as many connections as come to have it.
+    """
 
-    def __init__(self, slot: Slot, ledger: Ledger, *, fd: int, peer: str, served: int = 0) -> None:
+    __slots__ = ("_at", "_doing", "_marks", "_notes", "_served", "_text_at", "whom")
+
+    def __init__(self, slot: Slot, ledger: Ledger, fd: int) -> None:
         for name in Slot.__slots__:
             setattr(self, name, getattr(slot, name))
-        self._ledger = ledger
-        self._fd = fd
-        self._peer = peer.encode("ascii", "replace")
-        self._served = served
+        self._marks = ledger.words
+        self._notes = ledger.texts
+        self._at = ledger.place(fd)
+        self._text_at = _TEXT * self._at
+        self.begin("")
+
+    def begin(self, peer: str, served: int = 0) -> None:
+        """For another connection."""
+        self.whom = peer
+        self._served = served * _ONE_SERVED
         self._doing = b""
 
     def set(self, word: int, value: int) -> None:
         if word == STATE:
-            self._served += value == scoreboard.ANSWERING and self._served < _MOST_SERVED
-            mark = _MARKS.get(value, NOBODY)
-            self._ledger.write(self._fd, mark, self._served if mark else 0)
+            if value == scoreboard.ANSWERING:
+                self._served = self._served + _ONE_SERVED & _WORD
+            self._marks[self._at] = self._served | _MARKS[value]
         elif word == SENT:
-            self._ledger.write(self._fd, SENDING if value else ANSWERED, self._served)
+            self._marks[self._at] = self._served | (SENDING if value else ANSWERED)
         else:
-            super().set(word, value)
+            Slot.set(self, word, value)
 
     def say(self, text: bytes) -> None:
         self._doing = text
-        self._ledger.say(self._fd, text)
-        super().say(text)
+        if text:
+            text, start = text[: _TEXT - 1], self._text_at
+            self._notes[start : start + 1 + len(text)] = text + b"\0"
+        else:
+            self._notes[self._text_at] = 0
+        Slot.say(self, text)
 
     def take_turn(self, before: Seat | None) -> None:
         """From here on it is this connection's request that the worker would die of."""
         if before is None or before._doing != self._doing:
-            super().say(self._doing)
-        if before is None or before._peer != self._peer:
-            super().say_peer(self._peer)
+            Slot.say(self, self._doing)
+        if before is None or before.whom != self.whom:
+            self.say_peer(self.whom.encode("ascii", "replace"))

@@ -208,7 +208,8 @@ class PoolMode:
                 end=lambda: leave.say(at_once=True),
             )
             ledger = make_ledger()
-            start_keeper(self._service, ledger)
+            if self._config.max_connections_per_child != 1:  # it would double what each costs
+                start_keeper(self._service, ledger)
             name_process("pyweb-worker")
             workers = [self._worker(leave, slot, ledger) for slot in slots]
             _run_all([worker.run for worker in workers])

@@ -106,6 +106,7 @@ class Worker:
         self._quota = quota
         self._ledger = ledger
         self._open: dict[int, _Open] = {}
+        self._seats: dict[int, Seat] = {}  # by descriptor
         self._turn: Seat | None = None  # of the connection that was stepped last
         self._again: list[int] = []  # have more to do at once
         self._retiring = False
@@ -196,11 +197,20 @@ class Worker:
         transport = Transport(sock, self._service.config.engine)
         peer = peer_name(sock, address)
         fd = sock.fileno()
-        seat = Seat(self._slot, self._ledger, fd=fd, peer=peer)
+        seat = self._seat(fd, peer)
         one = _Open(Connection(self._service, transport, peer, seat), seat)
         self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
         self._advance(fd, one, None)
+
+    def _seat(self, fd: int, peer: str) -> Seat:
+        seat = self._seats.get(fd)
+        if seat is None:
+            seat = self._seats[fd] = Seat(self._slot, self._ledger, fd)
+        elif seat is self._turn and seat.whom != peer:
+            self._turn = None  # it was another's
+        seat.begin(peer)
+        return seat
 
     # Stepping.
 
