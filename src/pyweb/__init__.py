@@ -9,7 +9,7 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  connection
- 4 child         child  obituary  _fastfork  ledger  keeper  worker
+ 4 child         child  obituary  _fastfork  ledger  keeper  gate  worker
  5 master        listen  signals  mode  fork_mode  pool_mode  accept  master
  6 server        server
  7 door          cli  __main__

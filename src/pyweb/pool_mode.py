@@ -25,6 +25,7 @@ from .child import (
 )
 from .config import Config
 from .errors import Reason
+from .gate import Gate
 from .journal import LINES_LOST, Journal
 from .keeper import POSSIBLE, make_ledger, start_keeper
 from .ledger import Ledger
@@ -211,7 +212,8 @@ class PoolMode:
             if self._config.max_connections_per_child != 1:  # it would double what each costs
                 start_keeper(self._service, ledger)
             name_process("pyweb-worker")
-            workers = [self._worker(leave, slot, ledger) for slot in slots]
+            gate = Gate(self._listeners)
+            workers = [self._worker(gate, leave, slot, ledger) for slot in slots]
             _run_all([worker.run for worker in workers])
             code = 0
         except BaseException:
@@ -219,15 +221,9 @@ class PoolMode:
         finally:
             os._exit(code)
 
-    def _worker(self, leave: Leave, slot: Slot, ledger: Ledger) -> Worker:
+    def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger) -> Worker:
         return Worker(
-            self._service,
-            self._listeners,
-            self._lifeline,
-            leave,
-            slot,
-            self._quota(),
-            ledger,
+            self._service, gate, self._lifeline, leave, slot, quota=self._quota(), ledger=ledger
         )
 
     def _quota(self) -> Quota:

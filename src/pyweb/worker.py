@@ -15,6 +15,7 @@ import time
 
 from .connection import Connection
 from .errors import Ended, Reason
+from .gate import Gate, Poll
 from .ledger import Ledger, Seat
 from .scoreboard import (
     CONNECTIONS,
@@ -36,8 +37,6 @@ _SWEEP = 0.1
 # After an accept that failed for want of descriptors.
 _PAUSE = 0.1
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# One worker is woken for a connection, not all of them.
-_EXCLUSIVE = getattr(select, "EPOLLEXCLUSIVE", 0)
 
 
 class _Open:
@@ -91,7 +90,7 @@ class Worker:
     def __init__(
         self,
         service: Service,
-        listeners: list[socket.socket],
+        gate: Gate,
         lifeline: int,
         leave: Leave,
         slot: Slot,
@@ -99,7 +98,7 @@ class Worker:
         ledger: Ledger,
     ) -> None:
         self._service = service
-        self._listeners = {one.fileno(): one for one in listeners}
+        self._gate = gate
         self._hang_ups = (lifeline, leave.fd)
         self._leave = leave
         self._slot = slot
@@ -109,13 +108,14 @@ class Worker:
         self._seats: dict[int, Seat] = {}  # by descriptor
         self._turn: Seat | None = None  # of the connection that was stepped last
         self._again: list[int] = []  # have more to do at once
+        self._no_parking = getattr(service.config, "no_parking", False)
         self._retiring = False
         self._draining = False
         self._accepting = False
         self._accept_after = 0.0
         self._next_sweep = 0.0
         if hasattr(select, "epoll"):
-            self._poll: select.epoll | select.poll = select.epoll()
+            self._poll: Poll = select.epoll()
             self._second = 1.0
         else:
             self._poll = select.poll()
@@ -159,30 +159,31 @@ class Worker:
     def _handle(self, fd: int) -> None:
         if fd in self._open:
             self._step(fd, READY)
-        elif fd in self._listeners:
-            self._accept(self._listeners[fd])
         elif fd in self._hang_ups:
             self._drain()
+        else:
+            listener = self._gate.get(fd)
+            if listener is not None and self._may_accept():
+                self._accept(listener)
 
     # Accepting.
 
+    def _may_accept(self) -> bool:
+        return not (self._retiring or self._is_used_up() or (self._no_parking and self._open))
+
     def _accept_or_not(self) -> None:
-        wanted = not self._retiring and time.monotonic() >= self._accept_after
+        wanted = time.monotonic() >= self._accept_after and self._may_accept()
         if wanted == self._accepting:
             return
         self._accepting = wanted
         if wanted:
             self._accept_after = 0.0
-        for fd in self._listeners:
-            if wanted:
-                self._poll.register(fd, select.POLLIN | _EXCLUSIVE)
-            else:
-                self._poll.unregister(fd)
+            self._gate.watch(self._poll)
+        else:
+            self._gate.leave(self._poll)
 
-    def _accept(self, listener: socket.socket) -> None:
-        """One: the next is another worker's, if it has nothing to do."""
-        if self._retiring:
-            return
+    def _accept(self, listener: socket.socket) -> bool:
+        """One: the next is another worker's, if it has nothing to do. False: there is none."""
         try:
             sock, address = listener.accept()
         except OSError as error:
@@ -191,7 +192,7 @@ class Worker:
                     f"accept: {error.strerror}: connections wait in the backlog"
                 )
                 self._accept_after = time.monotonic() + _PAUSE
-            return
+            return False
         sock.setblocking(False)
         self._slot.add(CONNECTIONS, 1)
         transport = Transport(sock, self._service.config.engine)
@@ -199,9 +200,11 @@ class Worker:
         fd = sock.fileno()
         seat = self._seat(fd, peer)
         one = _Open(Connection(self._service, transport, peer, seat), seat)
+        one.connection.drained = self._draining
         self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
         self._advance(fd, one, None)
+        return True
 
     def _seat(self, fd: int, peer: str) -> Seat:
         seat = self._seats.get(fd)
@@ -273,13 +276,23 @@ class Worker:
         """The server stops: idle connections end now, the others with their present answer."""
         if self._draining:
             return
-        self._retire()
         self._draining = True
+        if self._may_accept():
+            self._take_the_last()
+        self._retire()
+        self._gate.close()
         for fd in self._hang_ups:
             self._poll.unregister(fd)
         for fd, one in list(self._open.items()):
             if one.wait is not None and one.wait.kind == IDLE and not one.connection.has_more():
                 self._advance(fd, one, DRAINED)
+
+    def _take_the_last(self) -> None:
+        """What the kernel has accepted for us would be reset when the listener closes."""
+        for listener in self._gate.sockets():
+            for _ in range(self._service.config.backlog):
+                if not self._accept(listener):
+                    break
 
 
 def random_below(limit: int) -> int:
