@@ -8,6 +8,7 @@ import os
 
 from setuptools import Extension, setup
 
+MODULES = ("_fastparse", "_fastopen", "_fastsend", "_fastfork")
 PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")
 FLAGS = ["-O2", "-fvisibility=hidden"]
 if os.environ.get("PYWEB_WERROR"):
@@ -27,4 +28,4 @@ def extension(name: str) -> Extension:
     return built
 
 
-setup(ext_modules=[] if PURE else [extension(n) for n in ("_fastparse", "_fastopen", "_fastsend")])
+setup(ext_modules=[] if PURE else [extension(n) for n in MODULES])

@@ -24,11 +24,14 @@ import pytest
 import pyweb
 from pyweb.config import MODES
 from pyweb.parse import ENGINES
+from pyweb.scoreboard import Scoreboard, Slot
 
 # A loaded machine is slow; that is no defect of what is tested.
 hypothesis.settings.register_profile("pyweb", deadline=None)
 hypothesis.settings.load_profile("pyweb")
 
+# They serve nobody.
+HELPERS = ("pyweb-dispatch", "pyweb-keeper")
 # For whatever should happen at once: never waited for when all is well.
 PATIENCE = 20.0
 
@@ -73,11 +76,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def is_helper(pid: int) -> bool:
-    """The dispatcher: it serves nobody."""
+def name_of(pid: int) -> str:
+    """As ps shows it."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text() == "pyweb-dispatch\n"
-    return False
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def open_descriptors() -> set[tuple[int, str]]:
@@ -261,7 +264,10 @@ class Server:
 
     def children(self) -> list[int]:
         """What serves connections, zombies included."""
-        return [pid for pid in children_of(self.master) if not is_helper(pid)]
+        return [pid for pid in children_of(self.master) if name_of(pid) not in HELPERS]
+
+    def keepers(self) -> list[int]:
+        return [pid for pid in children_of(self.master) if name_of(pid) == "pyweb-keeper"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it, wait for it, give its exit code."""
@@ -271,6 +277,14 @@ class Server:
 
 
 ServeFixture = Callable[..., Server]
+
+
+@pytest.fixture
+def slot() -> Iterator[Slot]:
+    """Of a scoreboard of its own."""
+    board = Scoreboard(1)
+    yield board.take(0)
+    board.close()
 
 
 def make_site(scratch: Path) -> Path:

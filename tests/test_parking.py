@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Client, ServeFixture, Server, children_of, is_helper, until
+from conftest import PATIENCE, Client, ServeFixture, Server, children_of, name_of, until
 
 REQUEST = b"GET /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -29,7 +29,7 @@ def clients(server: Server, count: int = 1) -> Iterator[list[Client]]:
 
 def dispatcher(server: Server) -> int:
     """Its pid; 0: there is none at the moment."""
-    found = [pid for pid in children_of(server.master) if is_helper(pid)]
+    found = [pid for pid in children_of(server.master) if name_of(pid) == "pyweb-dispatch"]
     return found[0] if found else 0
 
 

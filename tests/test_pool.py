@@ -9,12 +9,26 @@ import signal
 import socket
 import subprocess
 import threading
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, ServeFixture, Server, need, state_of, until
+from conftest import PATIENCE, Client, ServeFixture, Server, need, state_of, until
 
+from pyweb.accesslog import AccessLog
+from pyweb.cli import _arguments as arguments
+from pyweb.cli import configure
+from pyweb.docroot import DocRoot
+from pyweb.gate import Gate
+from pyweb.journal import Journal, Sink
+from pyweb.ledger import Ledger
 from pyweb.parse import ENGINES
+from pyweb.route import Router
+from pyweb.scoreboard import Slot
+from pyweb.service import Service
+from pyweb.static import StaticSite
+from pyweb.worker import Leave, Quota, Worker
 
 HELLO = b"GET /hello.txt HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -176,6 +190,96 @@ def test_term_lets_an_answer_end_and_idle_ones_go(
         assert len(busy.answer().body) == size
         assert busy.is_closed()
     assert server.stop() == 0
+
+
+def refuses(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+def test_the_port_is_free_while_an_answer_leaves(
+    serve: ServeFixture, site: Path, mode: str
+) -> None:
+    size = 32 << 20
+    (site / "big").write_bytes(b"x" * size)
+    server = serve("--mode", mode)
+    with server.connect() as busy:
+        busy.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
+        busy.sock.recv(1, socket.MSG_PEEK)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: refuses(server), "the port to be free")
+        assert server.process.poll() is None
+        assert len(busy.answer().body) == size
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("mode", ["prefork", "thread"])
+def test_who_waits_in_the_backlog_when_it_stops_is_served(serve: ServeFixture, mode: str) -> None:
+    server = serve("--mode", mode, "--workers", "1")
+    assert server.ask("/hello.txt").status == 200
+    (pid,) = living(server)
+    os.kill(pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(20)]
+        for client in clients[:10]:
+            client.send(HELLO)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in server.stderr(), "the signal to be heard")
+        os.kill(pid, signal.SIGCONT)
+        for client in clients[:10]:
+            answer = client.answer()
+            assert (answer.status, answer["connection"]) == (200, "close")
+            assert client.is_closed()
+        for client in clients[10:]:  # they have a moment to speak
+            assert client.is_closed()
+    assert server.stop() == 0
+
+
+@contextlib.contextmanager
+def a_worker(listener: socket.socket, site: Path, slot: Slot, **more: object) -> Iterator[None]:
+    """In a thread of ours, with a configuration that has `more`."""
+    given = configure(arguments().parse_args(["-d", str(site)]), {})
+    config = types.SimpleNamespace(**{**vars(given), **more})
+    root = DocRoot(str(site))
+    journal = Journal(Sink(2))
+    router = Router(StaticSite(root, (), False))
+    service = Service(config, router.answer, AccessLog(None, "combined"), journal)  # type: ignore[arg-type]
+    leave, (lifeline, master) = Leave(), os.pipe()
+    quota, ledger = Quota(), Ledger(0)
+    worker = Worker(service, Gate([listener]), lifeline, leave, slot, quota, ledger)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    yield
+    leave.say()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    for fd in (leave.fd, lifeline, master):
+        os.close(fd)
+    root.close()
+
+
+def test_without_parking_one_at_a_time(site: Path, slot: Slot) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    with a_worker(listener, site, slot, no_parking=True), contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(Client(socket.create_connection(listener.getsockname())))
+            for _ in range(2)
+        )
+        second.send(HELLO)
+        for _ in range(50):
+            first.send(HELLO)
+            assert first.answer().status == 200
+        second.sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            second.sock.recv(1)
+        second.sock.settimeout(PATIENCE)
+        first.close()
+        assert second.answer().status == 200
 
 
 @pytest.mark.parametrize("mode", ["prefork", "thread"])

@@ -8,8 +8,8 @@ listed before it (tests/test_layers.py):
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
-                 bodyreader  connection
- 4 child         parking  child  worker  refuse  dispatcher
+                 refuse  bodyreader  connection
+ 4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  worker  dispatcher
  5 master        listen  signals  channel  mode  dispatching  fork_mode  pool_mode  accept
                  account  master
  6 server        handover  generation  supervisor  server

@@ -13,6 +13,7 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
+from resource import struct_rusage
 from types import FrameType
 from typing import NoReturn
 
@@ -223,16 +224,17 @@ def tell_defect(journal: Journal) -> None:
         journal.say(f"{Reason.INTERNAL:d} {line}")
 
 
-def ended_children() -> Iterator[tuple[int, int]]:
-    """Pid and exit code (below 0: the signal) of each that has ended; a zombie less for each."""
+def ended_children() -> Iterator[tuple[int, int, struct_rusage]]:
+    """Pid, exit code (below 0: the signal) and what it used, of each that has ended; a zombie
+    less for each."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if not pid:
             return
-        yield pid, os.waitstatus_to_exitcode(status)
+        yield pid, os.waitstatus_to_exitcode(status), usage
 
 
 def how_it_ended(code: int) -> str:

@@ -121,6 +121,7 @@ class Connection:
             while (yield from self._exchange()):
                 # A client that pipelines must not keep others waiting.
                 if self._buffer or self._seen:
+                    self._slot.set(scoreboard.STATE, scoreboard.READING)  # and is owed an answer
                     yield YOUR_TURN
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
@@ -131,15 +132,12 @@ class Connection:
                 self._log(self._head, self._status, size if self._status else 0, Reason.ENDED)
             raise
         self._slot.set(scoreboard.REASON, reason)
+        # Before the descriptor can be another's.
+        self._slot.set(scoreboard.STATE, scoreboard.FREE)
         # Somebody may hold a copy of the socket (fork_mode.py): the client must not wait for it.
         self._transport.say_no_more()
         self._transport.close()
         return reason
-
-    def show(self) -> None:
-        """In the slot, where it is one for many connections: now it is about this one."""
-        self._slot.say_peer(self.peer.encode())
-        self._slot.say(_name(self._head))
 
     def has_more(self) -> bool:
         """Has something arrived that has not been read?"""

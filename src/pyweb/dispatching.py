@@ -14,13 +14,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from resource import struct_rusage
 
-from .child import END, EXIT_DEFECT, become_a_child, how_it_ended, name_process, tell_defect
+from .child import END, EXIT_DEFECT, become_a_child, name_process, tell_defect
 from .clock import Backoff
 from .connection import NEW
 from .dispatcher import Dispatcher
 from .errors import Ended, Reason
 from .journal import Journal
+from .obituary import Obituaries
 from .parking import Arrival, Count, pair, pass_on, receive
 from .scoreboard import IDLE_WORKER, OPEN, PID, STATE, Slot
 from .signals import HELD
@@ -92,21 +94,20 @@ class Dispatching:
         finally:
             os._exit(code)
 
-    def bury(self, pid: int, code: int) -> bool:
-        """Was it this one?"""
+    def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> None:
+        """If it was this one."""
         if pid != self._pid:
-            return False
+            return
         self._pid = 0
         self._parked.clear()
         self._slot.set(PID, 0)
         self._slot.set(OPEN, 0)
         if not self._draining:
-            how = how_it_ended(code) if code else "left"
+            how = obituaries.tell(code, usage) if code else "left"
             self._journal.say(
                 f"reason {Reason.DISPATCHER_DIED:d}: dispatcher {pid} {how}; another is started"
             )
             self._backoff.ended(self._started)
-        return True
 
     @property
     def lives(self) -> bool:

@@ -13,13 +13,15 @@ import signal
 import socket
 import time
 from collections import Counter
+from resource import struct_rusage
 
-from .child import END, EXIT_DEFECT, Child, ended_children, how_it_ended
+from .child import END, EXIT_DEFECT, Child, ended_children
 from .connection import Past
 from .dispatching import Dispatching
 from .errors import Reason
 from .journal import LINES_LOST, Journal
 from .mode import Crash
+from .obituary import Obituaries, what_it_did
 from .scoreboard import ANSWERING, LOST_LINES, PID, READING, SENT, STATE, Scoreboard, Slot
 from .signals import HELD
 
@@ -59,6 +61,7 @@ class ForkMode:
         self._children: dict[int, _Child] = {}
         self._copies = 0
         self._crashes: list[Crash] = []
+        self._obituaries = Obituaries()
         self._peers: Counter[str] = Counter()
         self._ending = False
         self.served = 0
@@ -116,13 +119,13 @@ class ForkMode:
 
     def reap(self) -> None:
         """All that have ended, in one go."""
-        for pid, code in ended_children():
+        for pid, code, usage in ended_children():
             if pid in self._children:
-                self._bury(pid, code)
+                self._bury(pid, code, usage)
             elif self._dispatching:
-                self._dispatching.bury(pid, code)
+                self._dispatching.bury(pid, code, usage, self._obituaries)
 
-    def _bury(self, pid: int, code: int) -> None:
+    def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
         self._forget_peer(one.peer)
         lost = one.slot.get(LOST_LINES)
@@ -132,7 +135,7 @@ class ForkMode:
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT:  # that one has said its last words itself
-                self._tell(pid, code, one)
+                self._tell(pid, self._obituaries.tell(code, usage), one)
         self._scoreboard.give_back(one.slot)
         if one.sock:
             self._copies -= 1
@@ -144,15 +147,12 @@ class ForkMode:
         if not self._peers[peer]:
             del self._peers[peer]
 
-    def _tell(self, pid: int, code: int, one: _Child) -> None:
+    def _tell(self, pid: int, obituary: str, one: _Child) -> None:
         """What the slot says was written by who crashed: shown, and believed as far as its own
         client is concerned."""
         line = one.slot.text()
-        doing = f" {line.decode('latin-1')!r}" if line else ""
-        self._journal.say(
-            f"reason {Reason.CHILD_DIED:d}: child {pid}, serving {one.peer}{doing},"
-            f" {how_it_ended(code)}"
-        )
+        doing = what_it_did(one.peer, line)
+        self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, {doing}, {obituary}")
         if one.slot.get(STATE) in (READING, ANSWERING):
             seconds = time.monotonic() - one.started
             sock = None if one.slot.get(SENT) else one.sock

@@ -119,13 +119,13 @@ class Master:
         """No new connections; idle children go, the others have --grace."""
         if self._stop_at is not None:
             return
-        self._journal.say(
-            f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
-        )
+        self._stop_at = time.monotonic() + self._config.grace
         if self._acceptor:
             self._acceptor.drain()
         self._close()
-        self._stop_at = time.monotonic() + self._config.grace
+        self._journal.say(
+            f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
+        )
 
     def _close(self) -> None:
         """Listeners and lifeline: whoever watches it knows."""

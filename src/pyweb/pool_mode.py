@@ -12,11 +12,24 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from resource import struct_rusage
 
-from .child import END, EXIT_DEFECT, become_a_child, ended_children, how_it_ended, tell_defect
+from .child import (
+    END,
+    EXIT_DEFECT,
+    become_a_child,
+    ended_children,
+    how_it_ended,
+    name_process,
+    tell_defect,
+)
 from .config import Config
 from .errors import Reason
+from .gate import Gate
 from .journal import LINES_LOST, Journal
+from .keeper import POSSIBLE, make_ledger, start_keeper
+from .ledger import Ledger
+from .obituary import Obituaries, what_it_did
 from .scoreboard import (
     CONNECTIONS,
     IDLE_WORKER,
@@ -25,6 +38,7 @@ from .scoreboard import (
     RETIRING,
     STATE,
     WORKER,
+    WORKING,
     Scoreboard,
     Slot,
 )
@@ -39,6 +53,8 @@ _MOST = 32
 # A worker that ends so soon after its start has something against starting.
 _SOON = 1.0
 _LONGEST_PAUSE = 5.0
+# After the death of a worker its keeper answers for it; it lingers 2 s at most.
+_KEEPERS_LINGER = 3.0
 
 
 class _Process:
@@ -87,10 +103,12 @@ class PoolMode:
             or config.max_connections_per_child
         )
         self._processes: dict[int, _Process] = {}
+        self._obituaries = Obituaries()
         self._spawn_after = 0.0
         self._pause = _TICK
         self._growth = 1
         self._next_look = 0.0
+        self._last_burial = 0.0
         self._draining = self._ending = False
         self.served = 0
         self.cut = 0
@@ -99,7 +117,18 @@ class PoolMode:
     unit = "workers"
 
     def count(self) -> int:
-        return len(self._processes)
+        """When the last worker has left, its keeper is about to; a moment is its due."""
+        return len(self._processes) or (self._draining and self._keepers_are_left())
+
+    def _keepers_are_left(self) -> bool:
+        """They are children of ours that nobody keeps a list of: ask the kernel."""
+        if not POSSIBLE or time.monotonic() > self._last_burial + _KEEPERS_LINGER:
+            return False
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
 
     # Keeping as many as are wanted.
 
@@ -181,7 +210,12 @@ class PoolMode:
                 term=leave.say,
                 end=lambda: leave.say(at_once=True),
             )
-            workers = [self._worker(leave, slot) for slot in slots]
+            ledger = make_ledger()
+            if self._config.max_connections_per_child != 1:  # it would double what each costs
+                start_keeper(self._service, ledger)
+            name_process("pyweb-worker")
+            gate = Gate(self._listeners)
+            workers = [self._worker(gate, leave, slot, ledger) for slot in slots]
             _run_all([worker.run for worker in workers])
             code = 0
         except BaseException:
@@ -189,26 +223,36 @@ class PoolMode:
         finally:
             os._exit(code)
 
-    def _worker(self, leave: Leave, slot: Slot) -> Worker:
+    def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger) -> Worker:
+        return Worker(
+            self._service, gate, self._lifeline, leave, slot, quota=self._quota(), ledger=ledger
+        )
+
+    def _quota(self) -> Quota:
         config = self._config
         if config.mode == "thread":
-            return Worker(self._service, self._listeners, self._lifeline, leave, slot, Quota())
+            return Quota()
         requests = config.max_requests
         if requests:
             requests += random_below(config.max_requests_jitter)
-        quota = Quota(requests, config.max_connections_per_child)
-        return Worker(self._service, self._listeners, self._lifeline, leave, slot, quota)
+        return Quota(requests, config.max_connections_per_child)
 
     # Ending.
 
     def reap(self) -> None:
         """All that have ended, in one go."""
-        for pid, code in ended_children():
+        for pid, code, usage in ended_children():
             if pid in self._processes:
-                self._bury(pid, code)
+                self._bury(pid, code, usage)
+            elif code:
+                self._journal.say(
+                    f"keeper {pid} {how_it_ended(code)}: a crash of its worker would cost that"
+                    " one's clients their connections"
+                )
 
-    def _bury(self, pid: int, code: int) -> None:
+    def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._processes.pop(pid)
+        doing = "".join(map(_what_it_did, one.slots))
         for slot in one.slots:
             self.served += slot.get(CONNECTIONS)
             lost = slot.get(LOST_LINES)
@@ -216,11 +260,12 @@ class PoolMode:
                 self.lost_lines += lost
                 self._journal.say_often(LINES_LOST, lost)
             self._scoreboard.give_back(slot)
+        self._last_burial = time.monotonic()
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT:
-                how = how_it_ended(code)
-                self._journal.say(f"reason {Reason.CHILD_DIED:d}: worker {pid} {how}")
+                how = self._obituaries.tell(code, usage)
+                self._journal.say(f"reason {Reason.CHILD_DIED:d}: worker {pid}{doing} {how}")
             self._hold_back(one)
         else:
             self._pause = _TICK
@@ -244,6 +289,14 @@ class PoolMode:
             os.kill(pid, signal.SIGKILL if kill else END)
 
 
+def _what_it_did(slot: Slot) -> str:
+    """Of one thread. What it turned to last is of interest if it was still at it."""
+    request = slot.text()
+    if not request and slot.get(STATE) != WORKING:
+        return ""
+    return f", {what_it_did(slot.peer().decode('ascii', 'replace'), request)},"
+
+
 def _run_all(works: list[Callable[[], None]]) -> None:
     """One here; several each in its own thread, and the signals here."""
     if len(works) == 1:
@@ -252,17 +305,18 @@ def _run_all(works: list[Callable[[], None]]) -> None:
     import threading  # not in a master: it would add to what each fork does
 
     failed: list[BaseException] = []
+    ended = threading.Semaphore(0)
 
     def one(work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:
             failed.append(error)
+        ended.release()
 
-    threads = [threading.Thread(target=one, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+    for work in works:
+        threading.Thread(target=one, args=(work,)).start()
+    for _ in works:
+        ended.acquire()
+        if failed:  # the connections of that thread would hang: better that all are answered for
+            raise failed[0]

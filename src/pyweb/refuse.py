@@ -66,7 +66,14 @@ class Refusals:
         told = reason if whole else Reason.CLIENT_RESET
         size = max(0, sent - len(head))
         self._write(Entry(peer, None, line, response.status, size, seconds, told))
-        if not whole or len(self._lingering) >= _CLIENTS:
+        if not whole:
+            sock.close()
+            return None
+        return self.linger(sock)
+
+    def linger(self, sock: socket.socket) -> int | None:
+        """With one that has its answer. As refuse()."""
+        if len(self._lingering) >= _CLIENTS:
             sock.close()
             return None
         self._lingering[sock.fileno()] = _Lingering(sock)
@@ -124,6 +131,39 @@ class Refusals:
 
     def _close(self, fd: int) -> None:
         self._lingering.pop(fd).sock.close()
+
+
+class PolledRefusals:
+    """Refusals, and the poll that watches those who linger."""
+
+    def __init__(self, refusals: Refusals, poll: select.poll) -> None:
+        self.refusals = refusals
+        self._poll = poll
+
+    def refuse(
+        self, sock: socket.socket, peer: str, seconds: float, reason: Reason, line: bytes = b""
+    ) -> None:
+        self._watch(self.refusals.refuse(sock, peer, seconds, reason, line))
+
+    def linger(self, sock: socket.socket) -> None:
+        self._watch(self.refusals.linger(sock))
+
+    def _watch(self, fd: int | None) -> None:
+        if fd is not None:
+            self._poll.register(fd, self.refusals.events(fd))
+
+    def work(self, ready: list[tuple[int, int]]) -> None:
+        """What the poll has found, and whose time is over."""
+        for fd, _ in ready:
+            if fd in self.refusals and self.refusals.ready(fd):
+                self._poll.unregister(fd)
+        for fd in self.refusals.expired():
+            self._poll.unregister(fd)
+
+    def work_off(self) -> None:
+        """Until nobody lingers any more, where there is nothing else to do."""
+        while (due := self.refusals.next_deadline()) is not None:
+            self.work(self._poll.poll(max(0, due - time.monotonic()) * 1000 + 1))
 
 
 def _send_once(sock: socket.socket, answer: bytes) -> int:

@@ -14,15 +14,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from resource import struct_rusage
 
 from . import channel as channels
 from .channel import DRAIN, END, LEAVING, READY, Channel
-from .child import ended_children, how_it_ended
+from .child import ended_children
 from .clock import Backoff
 from .errors import EXIT_CANNOT_START, EXIT_DONE, Reason, StartError
 from .handover import Handover
 from .journal import Journal
 from .listen import Listener
+from .obituary import Obituaries
 from .signals import SignalPipe
 
 # What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
@@ -74,6 +76,7 @@ class Supervisor:
         self._leaving: list[_Master] = []  # no longer serve; their connections end
         self._generation = 0
         self._backoff = Backoff()
+        self._obituaries = Obituaries()
         self._announced = False
         self._stopping = False
         self._kill_at = 0.0  # the master, if it is still there then
@@ -202,14 +205,14 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Also what a dead master has left behind, where we are the first process of all."""
-        for pid, code in ended_children():
+        for pid, code, usage in ended_children():
             for master in self._all():
                 if master.pid == pid:
-                    self._bury(master, code)
+                    self._bury(master, code, usage)
         if self._stopping and not self._all():
             self._exit_code = EXIT_DONE
 
-    def _bury(self, master: _Master, code: int) -> None:
+    def _bury(self, master: _Master, code: int, usage: struct_rusage) -> None:
         if master is self._master:
             self._hear()  # its last words
         if master is self._master:
@@ -217,17 +220,17 @@ class Supervisor:
             if not master.channel.gone:
                 self._poll.unregister(master.channel.fd)
             if not self._stopping:
-                self._lost(master, code)
+                self._lost(master, code, usage)
         else:
             self._leaving.remove(master)
         master.channel.close()
 
-    def _lost(self, master: _Master, code: int) -> None:
+    def _lost(self, master: _Master, code: int, usage: struct_rusage) -> None:
         """The one that served, or was about to."""
         if not self._announced and code > 0:
             self._exit_code = code  # it has said why
             return
-        how = how_it_ended(code) if code else "left"
+        how = self._obituaries.tell(code, usage) if code else "left"
         then = "; another is started" if self._announced else " before it served"
         self._journal.say(f"reason {Reason.MASTER_DIED:d}: master {master.pid} {how}{then}")
         if not self._announced:

@@ -15,7 +15,19 @@ import time
 
 from .connection import Connection
 from .errors import Ended, Reason
-from .scoreboard import CONNECTIONS, IDLE_WORKER, OPEN, REQUESTS, RETIRING, STATE, WORKING, Slot
+from .gate import Gate, Poll
+from .ledger import Ledger, Seat
+from .scoreboard import (
+    CONNECTIONS,
+    FREE,
+    IDLE_WORKER,
+    OPEN,
+    REQUESTS,
+    RETIRING,
+    STATE,
+    WORKING,
+    Slot,
+)
 from .service import Service
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
@@ -25,17 +37,16 @@ _SWEEP = 0.1
 # After an accept that failed for want of descriptors.
 _PAUSE = 0.1
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# One worker is woken for a connection, not all of them.
-_EXCLUSIVE = getattr(select, "EPOLLEXCLUSIVE", 0)
 
 
 class _Open:
     """`events`: what the epoll has been asked for; 0: nothing yet."""
 
-    __slots__ = ("connection", "events", "steps", "wait")
+    __slots__ = ("connection", "events", "seat", "steps", "wait")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, seat: Seat) -> None:
         self.connection = connection
+        self.seat = seat
         self.steps: Steps[Reason] = connection.serve()
         self.wait: Wait | None = None
         self.events = 0
@@ -79,27 +90,32 @@ class Worker:
     def __init__(
         self,
         service: Service,
-        listeners: list[socket.socket],
+        gate: Gate,
         lifeline: int,
         leave: Leave,
         slot: Slot,
         quota: Quota,
+        ledger: Ledger,
     ) -> None:
         self._service = service
-        self._listeners = {one.fileno(): one for one in listeners}
+        self._gate = gate
         self._hang_ups = (lifeline, leave.fd)
         self._leave = leave
         self._slot = slot
         self._quota = quota
+        self._ledger = ledger
         self._open: dict[int, _Open] = {}
+        self._seats: dict[int, Seat] = {}  # by descriptor
+        self._turn: Seat | None = None  # of the connection that was stepped last
         self._again: list[int] = []  # have more to do at once
+        self._no_parking = service.config.no_parking
         self._retiring = False
         self._draining = False
         self._accepting = False
         self._accept_after = 0.0
         self._next_sweep = 0.0
         if hasattr(select, "epoll"):
-            self._poll: select.epoll | select.poll = select.epoll()
+            self._poll: Poll = select.epoll()
             self._second = 1.0
         else:
             self._poll = select.poll()
@@ -113,6 +129,9 @@ class Worker:
             self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
             events = self._poll.poll(self._patience())
             self._slot.set(STATE, RETIRING if self._retiring else WORKING)
+            # First, so that every answer from here on tells its client.
+            if any(fd in self._hang_ups for fd, _ in events):
+                self._drain()
             again, self._again = self._again, []
             for fd in again:
                 self._step(fd, READY)
@@ -132,6 +151,7 @@ class Worker:
                 one.steps.throw(Ended())
             except (StopIteration, Ended):
                 pass
+            one.seat.set(STATE, FREE)
         self._open.clear()
 
     def _patience(self) -> float | None:
@@ -142,30 +162,29 @@ class Worker:
     def _handle(self, fd: int) -> None:
         if fd in self._open:
             self._step(fd, READY)
-        elif fd in self._listeners:
-            self._accept(self._listeners[fd])
-        elif fd in self._hang_ups:
-            self._drain()
+        else:
+            listener = self._gate.get(fd)
+            if listener is not None and self._may_accept():
+                self._accept(listener)
 
     # Accepting.
 
+    def _may_accept(self) -> bool:
+        return not (self._retiring or self._is_used_up() or (self._no_parking and self._open))
+
     def _accept_or_not(self) -> None:
-        wanted = not self._retiring and time.monotonic() >= self._accept_after
+        wanted = time.monotonic() >= self._accept_after and self._may_accept()
         if wanted == self._accepting:
             return
         self._accepting = wanted
         if wanted:
             self._accept_after = 0.0
-        for fd in self._listeners:
-            if wanted:
-                self._poll.register(fd, select.POLLIN | _EXCLUSIVE)
-            else:
-                self._poll.unregister(fd)
+            self._gate.watch(self._poll)
+        else:
+            self._gate.leave(self._poll)
 
-    def _accept(self, listener: socket.socket) -> None:
-        """One: the next is another worker's, if it has nothing to do."""
-        if self._retiring:
-            return
+    def _accept(self, listener: socket.socket) -> bool:
+        """One: the next is another worker's, if it has nothing to do. False: there is none."""
         try:
             sock, address = listener.accept()
         except OSError as error:
@@ -174,15 +193,28 @@ class Worker:
                     f"accept: {error.strerror}: connections wait in the backlog"
                 )
                 self._accept_after = time.monotonic() + _PAUSE
-            return
+            return False
         sock.setblocking(False)
         self._slot.add(CONNECTIONS, 1)
         transport = Transport(sock, self._service.config.engine)
         peer = peer_name(sock, address)
-        one = _Open(Connection(self._service, transport, peer, self._slot))
-        self._open[sock.fileno()] = one
+        fd = sock.fileno()
+        seat = self._seat(fd, peer)
+        one = _Open(Connection(self._service, transport, peer, seat), seat)
+        one.connection.drained = self._draining
+        self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
-        self._advance(sock.fileno(), one, None)
+        self._advance(fd, one, None)
+        return True
+
+    def _seat(self, fd: int, peer: str) -> Seat:
+        seat = self._seats.get(fd)
+        if seat is None:
+            seat = self._seats[fd] = Seat(self._slot, self._ledger, fd)
+        elif seat is self._turn and seat.whom != peer:
+            self._turn = None  # it was another's
+        seat.begin(peer)
+        return seat
 
     # Stepping.
 
@@ -192,7 +224,9 @@ class Worker:
             self._advance(fd, one, outcome)
 
     def _advance(self, fd: int, one: _Open, outcome: int | None) -> None:
-        one.connection.show()
+        if one.seat is not self._turn:
+            one.seat.take_turn(self._turn)
+            self._turn = one.seat
         try:
             wait = next(one.steps) if outcome is None else one.steps.send(outcome)
         except StopIteration:
@@ -243,13 +277,23 @@ class Worker:
         """The server stops: idle connections end now, the others with their present answer."""
         if self._draining:
             return
-        self._retire()
         self._draining = True
+        if self._may_accept():
+            self._take_the_last()
+        self._retire()
+        self._gate.close()
         for fd in self._hang_ups:
             self._poll.unregister(fd)
         for fd, one in list(self._open.items()):
             if one.wait is not None and one.wait.kind == IDLE and not one.connection.has_more():
                 self._advance(fd, one, DRAINED)
+
+    def _take_the_last(self) -> None:
+        """What the kernel has accepted for us would be reset when the listener closes."""
+        for listener in self._gate.sockets():
+            for _ in range(self._service.config.backlog):
+                if not self._accept(listener):
+                    break
 
 
 def random_below(limit: int) -> int:

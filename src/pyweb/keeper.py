@@ -1,0 +1,138 @@
+"""The keeper of a worker: a process that shares its descriptors and outlives it.
+
+When a worker dies of a crash or is killed, the kernel closes what it had open, and with it the
+connections of all its clients. But a descriptor table lives as long as somebody has it; so the
+worker makes a twin with the same table (clone with CLONE_FILES), which waits until the worker has
+ended. No descriptor is copied, none is passed, and nothing is done for a connection until then.
+Then the ledger tells what was owed to whom.
+
+What must never be: that the keeper opens, closes or reads anything as long as the worker lives,
+for it would be the worker's; that it stays when the worker has gone.
+
+What did not work: a handler for the fatal signals in the worker knows nothing of SIGKILL and of the
+kernel's memory killer, and runs in a process that can't be trusted any more. Copies of the sockets
+in the master (as in mode fork) would be a message for each connection, and every new worker would
+be forked with all of them. pidfd_getfd needs the dead process to be there still.
+
+Not here: who is forked again (the master sees to it), and what an answer looks like.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+from typing import NoReturn
+
+from .child import END, EXIT_DEFECT, close_all_but, name_process, tell_defect
+from .errors import Reason
+from .ledger import LINGERS, OWED, SENDING, Entry, Ledger
+from .refuse import PolledRefusals, Refusals
+from .service import Service
+from .transport import peer_name
+
+try:
+    from ._fastfork import clone_sharing_files
+except ImportError:  # not built
+    clone_sharing_files = None  # type: ignore[assignment]
+
+POSSIBLE = clone_sharing_files is not None and hasattr(os, "pidfd_open")
+
+# What the worker obeys stays blocked in the keeper: it leaves when the worker has left.
+_BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, END, signal.SIGUSR2)
+
+
+def make_ledger() -> Ledger:
+    """Covering nothing where there can be no keeper to read it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return Ledger(most if POSSIBLE and most >= 0 else 0)
+
+
+def start_keeper(service: Service, ledger: Ledger) -> None:
+    """For this process, which has one thread yet. Without: a crash costs all its connections."""
+    if not POSSIBLE:
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        worker = os.pidfd_open(os.getpid())
+        name_process("pyweb-keeper")  # the twin has it from its first moment
+        if clone_sharing_files() == 0:
+            Keeper(service, ledger).run(worker)
+    except OSError as error:
+        service.journal.say(
+            f"keeper: {error.strerror}: a crash of this worker would cost its clients their"
+            " connections"
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+
+
+class Keeper:
+    """In the twin, its signals blocked."""
+
+    def __init__(self, service: Service, ledger: Ledger) -> None:
+        self._service = service
+        self._ledger = ledger
+
+    def run(self, worker: int) -> NoReturn:
+        code = EXIT_DEFECT
+        try:
+            gc.disable()  # an object that is collected may close something
+            _wait_for_end_of(worker)
+            self._settle(self._ledger.entries())
+            code = 0
+        except BaseException:
+            tell_defect(self._service.journal)
+        finally:
+            os._exit(code)
+
+    def _settle(self, entries: list[Entry]) -> None:
+        """Everything that is open is ours now. Whoever ended well has left nothing."""
+        if not entries:
+            return
+        service = self._service
+        sinks = {service.journal.sink.fd, service.log.sink.fd if service.log.sink else 2}
+        close_all_but({0, 1, 2, *sinks, *(one.fd for one in entries)})
+        refusals = Refusals(service.log, service.journal, service.extra, 0)
+        desk = PolledRefusals(refusals, select.poll())
+        for one in entries:
+            sock = _socket(one.fd)
+            if sock is not None:
+                _settle_one(one, sock, desk)
+        desk.work_off()
+
+
+def _settle_one(one: Entry, sock: socket.socket, desk: PolledRefusals) -> None:
+    if one.mark == OWED:
+        desk.refuse(sock, _peer(sock), 0, Reason.CHILD_DIED, one.request)
+    elif one.mark == LINGERS:
+        desk.linger(sock)
+    else:
+        if one.mark == SENDING:
+            desk.refusals.note(_peer(sock), one.request, 0, Reason.CHILD_DIED)
+        sock.close()
+
+
+def _wait_for_end_of(worker: int) -> None:
+    poll = select.poll()
+    poll.register(worker, select.POLLIN)
+    while not poll.poll():
+        pass
+
+
+def _socket(fd: int) -> socket.socket | None:
+    """None: a crash has written nonsense into the ledger."""
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        return None
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        return peer_name(sock, sock.getpeername())
+    except OSError:
+        return "-"  # it has left
