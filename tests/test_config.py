@@ -223,8 +223,6 @@ WRONG_TOGETHER = [
     (["-b", "unix:/a", "-b", "unix:/a"], "twice"),
     (["--limit-line", "8190", "--limit-head", "8190"], "limit-head"),
     (["--mode", "prefork", "--workers", "9", "--max-connections", "8"], "max-connections"),
-    (["--mode", "prefork", "--per-client", "3"], "per-client"),
-    (["--mode", "thread", "--per-client", "3"], "per-client"),
     (["--min-spare", "5", "--max-spare", "4"], "max-spare"),
 ]
 

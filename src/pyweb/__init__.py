@@ -9,9 +9,10 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  connection
- 4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  worker  dispatcher
+ 4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  shares  worker
+                 dispatcher
  5 master        listen  signals  channel  mode  dispatching  fork_mode  pool_mode  accept
-                 account  master
+                 backlog  account  master
  6 server        handover  generation  supervisor  server
  7 door          procfs  status  statustext  watch  cli  __main__
 """

@@ -131,9 +131,9 @@ class Acceptor:
 
     def is_busy(self) -> bool:
         """Somebody waits, here or with the dispatcher, or has not yet taken a refusal."""
-        return bool(self._waiting or self._young or len(self._refusals) or self.has_a_dispatcher())
+        return bool(self._waiting or self._young or len(self._refusals) or self.has_processes())
 
-    def has_a_dispatcher(self) -> bool:
+    def has_processes(self) -> bool:
         """When the server drains it lives as long as it has something to hold."""
         return self._dispatching is not None and self._dispatching.lives
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import __version__
-from .accept import Acceptor
 from .config import Config
-from .mode import Mode
+from .mode import Entrance, Mode
 from .refuse import Refusals
 from .scoreboard import CUT, LOST, REFUSED, SERVED, WAITING, Scoreboard
 
 
 class Account:
-    """`acceptor`: None where the processes accept for themselves."""
-
     def __init__(
-        self, board: Scoreboard, *, mode: Mode, acceptor: Acceptor | None, refusals: Refusals
+        self, board: Scoreboard, *, mode: Mode, entrance: Entrance, refusals: Refusals
     ) -> None:
         self._board = board
         self._mode = mode
-        self._acceptor = acceptor
+        self._entrance = entrance
         self._refusals = refusals
 
     def describe(self, config: Config, urls: Iterable[str], directory: str) -> None:
@@ -43,7 +40,6 @@ class Account:
         board, mode = self._board, self._mode
         board.set(SERVED, mode.served)
         board.set(CUT, mode.cut)
-        board.set(REFUSED, self._refusals.count)
+        board.set(REFUSED, self._refusals.count + mode.refused)
         board.set(LOST, mode.lost_lines + self._refusals.lost_lines)
-        if self._acceptor:
-            board.set(WAITING, self._acceptor.waiting())
+        board.set(WAITING, self._entrance.waiting())

@@ -394,10 +394,6 @@ def _check_together(config: Config) -> None:
             f"workers ({config.workers}) are more than max-connections"
             f" ({config.max_connections}) allows; raise max-connections"
         )
-    if config.mode != "fork" and config.per_client:
-        raise UsageError(
-            f"per-client: not built yet in mode {config.mode!r}; use --mode fork, or leave it out"
-        )
     if config.limit_line + 16 > config.limit_head:
         raise UsageError(
             f"limit-line ({config.limit_line}) must leave room in limit-head"

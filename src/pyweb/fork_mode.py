@@ -69,6 +69,7 @@ class ForkMode:
         self.lost_lines = 0
 
     unit = "connections"
+    refused = 0  # nobody here refuses
 
     def tend(self) -> float | None:
         """Children are forked when they are wanted."""

@@ -18,6 +18,7 @@ import time
 from .accept import Acceptor
 from .accesslog import AccessLog
 from .account import Account
+from .backlog import Backlog
 from .channel import READY, Channel
 from .child import Child
 from .config import Config
@@ -105,7 +106,7 @@ def _run(
     refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
     poll = select.poll()
     mode: ForkMode | PoolMode
-    acceptor = None
+    entrance: Acceptor | Backlog
     if config.mode == "fork":
         dispatching = None
         if AVAILABLE and not config.no_parking:
@@ -113,7 +114,7 @@ def _run(
         parker = dispatching.parker if dispatching else None
         child = Child(service, tuple(shared), lifeline, parker)
         mode = ForkMode(child, board, journal, dispatching)
-        acceptor = Acceptor(
+        entrance = Acceptor(
             config,
             listeners=listeners,
             mode=mode,
@@ -132,7 +133,15 @@ def _run(
             scoreboard=board,
             journal=journal,
         )
-    account = Account(board, mode=mode, acceptor=acceptor, refusals=refusals)
+        entrance = Backlog(
+            config,
+            listeners=listeners,
+            pool=mode,
+            refusals=refusals,
+            journal=journal,
+            poll=poll,
+        )
+    account = Account(board, mode=mode, entrance=entrance, refusals=refusals)
     account.describe(config, [one.url for one in listeners], _absolute(config.directory))
     if not board.has_memfd:
         journal.say("no memfd here: pyweb status will not find this server")
@@ -140,7 +149,7 @@ def _run(
         config,
         listeners=listeners,
         mode=mode,
-        acceptor=acceptor,
+        entrance=entrance,
         signals=signals,
         channel=channel,
         journal=journal,
@@ -153,7 +162,8 @@ def _run(
     master.run()
     lost = mode.lost_lines + refusals.lost_lines
     journal.say(
-        f"stopped: {mode.served} connections served, {refusals.count} refused, {mode.cut} cut"
+        f"stopped: {mode.served} connections served,"
+        f" {refusals.count + mode.refused} refused, {mode.cut} cut"
         + (f"; {lost} log lines lost" if lost else "")
     )
 

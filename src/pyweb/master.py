@@ -1,8 +1,8 @@
 """The master's loop: one poll over signals, the supervisor's orders and what its mode needs.
 
 The master reads no client byte and believes nothing that a child can write. It knows no mode: it
-tells it to reap, to tend to its processes, to drain, to end. Where the master accepts
-(accept.py), that is polled for too; a pool accepts for itself.
+tells it to reap, to tend to its processes, to drain, to end. Nor does it know who looks after
+those who come: where the master accepts, accept.py; where a pool does for itself, backlog.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from .accept import Acceptor
 from .channel import END, LEAVING, Channel
 from .config import Config
 from .errors import Reason
 from .journal import Journal
 from .listen import Listener
-from .mode import Mode
+from .mode import Entrance, Mode
 from .signals import SignalPipe
 
 # From the word to leave to SIGKILL, for children that are ended.
@@ -36,7 +35,7 @@ class Master:
         *,
         listeners: list[Listener],
         mode: Mode,
-        acceptor: Acceptor | None,
+        entrance: Entrance,
         signals: SignalPipe,
         channel: Channel,
         journal: Journal,
@@ -47,7 +46,7 @@ class Master:
         self._config = config
         self._listeners = listeners
         self._mode = mode
-        self._acceptor = acceptor
+        self._entrance = entrance
         self._signals = signals
         self._channel = channel
         self._journal = journal
@@ -63,33 +62,27 @@ class Master:
         while not self._finished():
             # One moment for both: what is not polled for because of it must be waited for.
             now = time.monotonic()
-            if self._acceptor:
-                self._acceptor.prepare(now)
+            self._entrance.prepare(now)
             ready = self._poll.poll(self._patience(now))
             self._obey()
             self._mode.reap()
-            if self._acceptor:
-                self._acceptor.work(ready)
+            self._entrance.work(ready)
             self._journal.flush()
             self._publish()
-        if self._acceptor:
-            self._acceptor.close()
+        self._entrance.close()
         self._journal.flush(at_once=True)
 
     def _finished(self) -> bool:
         if self._stop_at is None or self._mode.count():
             return False
-        if self._acceptor is None:
-            return True
         if self._ending:  # nobody waits for those who linger
-            return not self._acceptor.has_a_dispatcher()
-        return not self._acceptor.is_busy()
+            return not self._entrance.has_processes()
+        return not self._entrance.is_busy()
 
     def _patience(self, now: float) -> int | None:
         """Milliseconds until something is due; None: only an event can give us work."""
         due = [self._mode.tend(), self._journal.next_flush(), self._stop_at]
-        if self._acceptor:
-            due += self._acceptor.next_due(now)
+        due += self._entrance.next_due(now)
         known = [moment for moment in due if moment is not None]
         return max(0, int((min(known) - now) * 1000) + 1) if known else None
 
@@ -120,8 +113,7 @@ class Master:
         if self._stop_at is not None:
             return
         self._stop_at = time.monotonic() + self._config.grace
-        if self._acceptor:
-            self._acceptor.drain()
+        self._entrance.drain()
         self._close()
         self._journal.say(
             f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
@@ -142,8 +134,7 @@ class Master:
             self._journal.say(
                 f"reason {Reason.ENDED:d}: {self._mode.count()} {self._mode.unit} are cut"
             )
-        if self._acceptor:
-            self._acceptor.abandon()
+        self._entrance.abandon()
         self._close()
         self._mode.end(kill=self._ending)
         self._ending = True

@@ -1,4 +1,4 @@
-"""What the master asks of a mode: how a connection gets what serves it.
+"""What the master asks of a mode, and of whoever looks after those who come.
 
 A mode is one class in one file; a fourth is a file more, and a line in server.py.
 """
@@ -12,7 +12,8 @@ from .connection import Past
 
 
 class Mode(Protocol):
-    """count     processes that serve
+    """refused   connections that the mode's processes have turned away
+    count     processes that serve
     reap      collect those that have ended
     tend      keep what should be there; the moment (monotonic) when to ask again
     drain     start nothing new
@@ -21,6 +22,7 @@ class Mode(Protocol):
 
     unit: str  # what a process of it serves, for people
     served: int
+    refused: int
     cut: int
     lost_lines: int
 
@@ -60,3 +62,27 @@ class AcceptedMode(Mode, Protocol):
     def serve(self, sock: socket.socket, peer: str, past: Past) -> bool: ...
     def crashes(self) -> list[Crash]: ...
     def of_peer(self, peer: str) -> int: ...
+
+
+class Entrance(Protocol):
+    """Who looks after the listeners, for the master's loop.
+
+    prepare        before each poll
+    next_due       moments (monotonic) when there is something to do
+    work           after each poll, with what it found
+    waiting        connections that nobody serves yet
+    is_busy        somebody waits, or has not yet taken a refusal
+    has_processes  of its own, which have yet to end
+    drain          nobody comes any more; those who wait are served
+    abandon        nobody is served any more
+    """
+
+    def prepare(self, now: float, /) -> None: ...
+    def next_due(self, now: float, /) -> list[float | None]: ...
+    def work(self, ready: list[tuple[int, int]]) -> None: ...
+    def waiting(self) -> int: ...
+    def is_busy(self) -> bool: ...
+    def has_processes(self) -> bool: ...
+    def drain(self) -> None: ...
+    def abandon(self) -> None: ...
+    def close(self) -> None: ...

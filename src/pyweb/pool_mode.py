@@ -37,12 +37,14 @@ from .scoreboard import (
     PID,
     RETIRING,
     STATE,
+    TURNED_AWAY,
     WORKER,
     WORKING,
     Scoreboard,
     Slot,
 )
 from .service import Service
+from .shares import Shares
 from .signals import HELD
 from .worker import Leave, Quota, Worker, random_below
 
@@ -102,6 +104,7 @@ class PoolMode:
             or config.max_requests
             or config.max_connections_per_child
         )
+        self._shares = Shares(scoreboard.slots) if config.per_client else None
         self._processes: dict[int, _Process] = {}
         self._obituaries = Obituaries()
         self._spawn_after = 0.0
@@ -111,6 +114,7 @@ class PoolMode:
         self._last_burial = 0.0
         self._draining = self._ending = False
         self.served = 0
+        self.refused = 0
         self.cut = 0
         self.lost_lines = 0
 
@@ -119,6 +123,14 @@ class PoolMode:
     def count(self) -> int:
         """When the last worker has left, its keeper is about to; a moment is its due."""
         return len(self._processes) or (self._draining and self._keepers_are_left())
+
+    def accepted(self) -> int:
+        """Connections that the workers have taken so far, as they tell."""
+        living = (slot for one in self._processes.values() for slot in one.slots)
+        return self.served + self.refused + sum(slot.get(CONNECTIONS) for slot in living)
+
+    def is_small(self) -> bool:
+        return self._lacks()
 
     def _keepers_are_left(self) -> bool:
         """They are children of ours that nobody keeps a list of: ask the kernel."""
@@ -180,6 +192,9 @@ class PoolMode:
     def _spawn(self) -> bool:
         now = int(time.time() * 1000)
         slots = [self._scoreboard.take(now, WORKER) for _ in range(self._threads)]
+        if self._shares:
+            for slot in slots:
+                self._shares.begin(slot.number)
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         try:
             pid = os.fork()
@@ -225,7 +240,14 @@ class PoolMode:
 
     def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger) -> Worker:
         return Worker(
-            self._service, gate, self._lifeline, leave, slot, quota=self._quota(), ledger=ledger
+            self._service,
+            gate,
+            self._lifeline,
+            leave,
+            slot,
+            quota=self._quota(),
+            ledger=ledger,
+            shares=self._shares,
         )
 
     def _quota(self) -> Quota:
@@ -254,7 +276,9 @@ class PoolMode:
         one = self._processes.pop(pid)
         doing = "".join(map(_what_it_did, one.slots))
         for slot in one.slots:
-            self.served += slot.get(CONNECTIONS)
+            turned_away = slot.get(TURNED_AWAY)
+            self.served += slot.get(CONNECTIONS) - turned_away
+            self.refused += turned_away
             lost = slot.get(LOST_LINES)
             if lost:
                 self.lost_lines += lost

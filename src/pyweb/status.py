@@ -156,7 +156,8 @@ def _totals(reader: Reader, processes: list[Facts]) -> Facts:
     for one in processes:
         totals["requests"] += one["requests"]
         totals["bytes"] += one["bytes"] + one["sending_bytes"]
-        totals["served_connections"] += one["connections"]
+        totals["served_connections"] += one["connections"] - one["turned_away"]
+        totals["refused_connections"] += one["turned_away"]
         totals["lost_log_lines"] += one["lost_log_lines"]
         if one["kind"] == KIND_NAMES[scoreboard.DISPATCHER]:
             totals["parked_connections"] += one["open_connections"]
@@ -176,6 +177,7 @@ def _slot(record: Record, now: float) -> Facts:
         "age_seconds": _since(record.get(scoreboard.STARTED_MS), now),
         "last_request_seconds_ago": _since(record.get(scoreboard.ACTIVE_MS), now),
         "connections": record.get(scoreboard.CONNECTIONS),
+        "turned_away": record.get(scoreboard.TURNED_AWAY),
         "open_connections": record.get(scoreboard.OPEN),
         "requests": record.get(scoreboard.REQUESTS),
         "bytes": record.get(scoreboard.BYTES),

@@ -17,6 +17,7 @@ from .connection import Connection
 from .errors import Ended, Reason
 from .gate import Gate, Poll
 from .ledger import Ledger, Seat
+from .refuse import Refusals
 from .scoreboard import (
     CONNECTIONS,
     FREE,
@@ -25,10 +26,12 @@ from .scoreboard import (
     REQUESTS,
     RETIRING,
     STATE,
+    TURNED_AWAY,
     WORKING,
     Slot,
 )
 from .service import Service
+from .shares import Shares
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
 
@@ -36,6 +39,7 @@ from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
 _SWEEP = 0.1
 # After an accept that failed for want of descriptors.
 _PAUSE = 0.1
+_NO_ADDRESS = "unix:"
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -96,8 +100,11 @@ class Worker:
         slot: Slot,
         quota: Quota,
         ledger: Ledger,
+        shares: Shares | None = None,
     ) -> None:
         self._service = service
+        self._shares = shares
+        self._refusals = _refusals(service)
         self._gate = gate
         self._hang_ups = (lifeline, leave.fd)
         self._leave = leave
@@ -124,7 +131,7 @@ class Worker:
             self._poll.register(fd, 0)
 
     def run(self) -> None:
-        while not self._retiring or self._open:
+        while not self._retiring or self._open or len(self._refusals):
             self._accept_or_not()
             self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
             events = self._poll.poll(self._patience())
@@ -153,15 +160,20 @@ class Worker:
                 pass
             one.seat.set(STATE, FREE)
         self._open.clear()
+        self._refusals.close()
 
     def _patience(self) -> float | None:
         if self._again:
             return 0
-        return _SWEEP * self._second if self._open or self._accept_after else None
+        busy = self._open or self._accept_after or len(self._refusals)
+        return _SWEEP * self._second if busy else None
 
     def _handle(self, fd: int) -> None:
         if fd in self._open:
             self._step(fd, READY)
+        elif fd in self._refusals:
+            if self._refusals.ready(fd):
+                self._forget(fd)
         else:
             listener = self._gate.get(fd)
             if listener is not None and self._may_accept():
@@ -196,8 +208,10 @@ class Worker:
             return False
         sock.setblocking(False)
         self._slot.add(CONNECTIONS, 1)
-        transport = Transport(sock, self._service.config.engine)
         peer = peer_name(sock, address)
+        if self._shares and not self._admit(self._shares, sock, peer):
+            return True
+        transport = Transport(sock, self._service.config.engine)
         fd = sock.fileno()
         seat = self._seat(fd, peer)
         one = _Open(Connection(self._service, transport, peer, seat), seat)
@@ -206,6 +220,21 @@ class Worker:
         self._slot.set(OPEN, len(self._open))
         self._advance(fd, one, None)
         return True
+
+    def _admit(self, shares: Shares, sock: socket.socket, peer: str) -> bool:
+        """Counted before it is looked at: two workers may refuse what one would have let in, but
+        never let in together what is too much."""
+        if peer == _NO_ADDRESS:
+            return True
+        shares.add(self._slot.number, peer, 1)
+        if shares.of(peer) <= self._service.config.per_client:
+            return True
+        shares.add(self._slot.number, peer, -1)
+        self._slot.add(TURNED_AWAY, 1)
+        fd = self._refusals.refuse(sock, peer, 0, Reason.CLIENT_SHARE)
+        if fd is not None:
+            self._poll.register(fd, self._refusals.events(fd))
+        return False
 
     def _seat(self, fd: int, peer: str) -> Seat:
         seat = self._seats.get(fd)
@@ -231,8 +260,10 @@ class Worker:
             wait = next(one.steps) if outcome is None else one.steps.send(outcome)
         except StopIteration:
             del self._open[fd]
-            if one.events and self._second != 1.0:  # an epoll forgets what has been closed
-                self._poll.unregister(fd)
+            if one.events:
+                self._forget(fd)
+            if self._shares and one.connection.peer != _NO_ADDRESS:
+                self._shares.add(self._slot.number, one.connection.peer, -1)
             self._slot.set(OPEN, len(self._open))
             return
         one.wait = wait
@@ -247,6 +278,11 @@ class Worker:
             more = one.connection.has_more()
             self._advance(fd, one, READY if more else DRAINED)
 
+    def _forget(self, fd: int) -> None:
+        """It has been closed: an epoll knows."""
+        if self._second != 1.0:
+            self._poll.unregister(fd)
+
     # Ending.
 
     def _sweep(self) -> None:
@@ -257,6 +293,8 @@ class Worker:
         late = [fd for fd, one in self._open.items() if one.wait and one.wait.deadline.at <= now]
         for fd in late:
             self._step(fd, TIMED_OUT)
+        for fd in self._refusals.expired():
+            self._forget(fd)
 
     def _is_used_up(self) -> bool:
         quota, slot = self._quota, self._slot
@@ -294,6 +332,11 @@ class Worker:
             for _ in range(self._service.config.backlog):
                 if not self._accept(listener):
                     break
+
+
+def _refusals(service: Service) -> Refusals:
+    config = service.config
+    return Refusals(service.log, service.journal, config.header, int(config.timeout_queue))
 
 
 def random_below(limit: int) -> int:

@@ -1,0 +1,53 @@
+"""How many connections each address has in a pool, counted by all of its workers together.
+
+Shared memory, a row for each worker, which alone writes it; the sum over the rows is what counts.
+A row has no addresses but two tables of counters, in each of which an address has one place by
+a keyed hash. Another address may fall on the same place, so the smaller of both sums is believed:
+to be taken for another, two collisions are needed, and the key is new with each master.
+
+A worker that lies can have others refused; they trust each other, as they serve the same clients.
+Not here: what is done with one who has too many.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+_WIDTH = 8192
+_ROW = 2 * _WIDTH
+_MOST = 65535
+
+
+class Shares:
+    """Of `workers` at the most. Made before the first fork."""
+
+    def __init__(self, workers: int) -> None:
+        # In front a word: rows from there on have never been used. Pages that nobody writes cost
+        # nothing.
+        self._used = memoryview(mmap.mmap(-1, 8)).cast("q")
+        self._map = mmap.mmap(-1, 2 * _ROW * workers)
+        self._counters = memoryview(self._map).cast("H")
+
+    def begin(self, row: int) -> None:
+        """By the master, for a worker that is about to be forked: it has no connection."""
+        self._used[0] = max(self._used[0], row + 1)
+        self._map[2 * _ROW * row : 2 * _ROW * (row + 1)] = bytes(2 * _ROW)
+
+    def add(self, row: int, peer: str, more: int) -> None:
+        """By that worker."""
+        for place in _places(peer):
+            at = row * _ROW + place
+            self._counters[at] = max(0, min(self._counters[at] + more, _MOST))
+
+    def of(self, peer: str) -> int:
+        rows = range(self._used[0])
+        return min(sum(self._counters[row * _ROW + at] for row in rows) for at in _places(peer))
+
+
+def _places(peer: str) -> Iterator[int]:
+    """One in each table. The interpreter keys its hashes anew each time it starts (PYTHONHASHSEED
+    aside), and forks inherit the key."""
+    number = hash(peer)
+    yield number % _WIDTH
+    yield _WIDTH + (number >> 32) % _WIDTH
