@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd)
 
-.PHONY: help serve test lint format bench wheel clean
+.PHONY: help serve test lint format bench soak wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -29,6 +29,9 @@ format: $(VENV)/.lint ## let ruff lay out the code
 
 bench: $(VENV)/.test ## run the benchmarks
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name
+
+soak: $(VENV)/.test ## 200,000 connections in each mode: does anything grow? (20 minutes)
+	PYWEB_SOAK=200000 $(BIN)/pytest -s tests/test_soak.py
 
 wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --quiet 2>/dev/null || $(BIN)/python -m build
