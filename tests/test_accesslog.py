@@ -180,7 +180,8 @@ def test_partial_head_then_close(serve: ServeFixture, engine: str, data: bytes) 
 
 
 def test_partial_head_in_time(serve: ServeFixture, engine: str) -> None:
-    server = serve("--engine", engine, "--timeout-header", "0.2")
+    """By who has read it; where it is parked, nobody has, and there is no line to be told."""
+    server = serve("--engine", engine, "--timeout-header", "0.2", "--no-parking")
     with server.connect() as client:
         client.send(b"GET /hello.txt HTTP/1.1\r\n")
         assert client.answer().status == 408

@@ -182,6 +182,9 @@ class Connection:
     def _answer(self, head: Head) -> Response:
         try:
             return self._service.answer(head)
+        except MemoryError:
+            self._service.journal.say_often("no memory for an answer: 503")
+            return refusal(HTTPError(Reason.OUT_OF_DESCRIPTORS, close=True))
         except Exception:
             return self._defect()
 

@@ -231,7 +231,7 @@ class PoolMode:
             name_process("pyweb-worker")
             gate = Gate(self._listeners)
             workers = [self._worker(gate, leave, slot, ledger) for slot in slots]
-            _run_all([worker.run for worker in workers])
+            _run_all([worker.run for worker in workers], self._journal)
             code = 0
         except BaseException:
             tell_defect(self._journal)
@@ -321,8 +321,9 @@ def _what_it_did(slot: Slot) -> str:
     return f", {what_it_did(slot.peer().decode('ascii', 'replace'), request)},"
 
 
-def _run_all(works: list[Callable[[], None]]) -> None:
-    """One here; several each in its own thread, and the signals here."""
+def _run_all(works: list[Callable[[], None]], journal: Journal) -> None:
+    """One here; several each in its own thread, and the signals here. Threads that the system
+    does not allow are said, and the others serve."""
     if len(works) == 1:
         works[0]()
         return
@@ -338,9 +339,17 @@ def _run_all(works: list[Callable[[], None]]) -> None:
             failed.append(error)
         ended.release()
 
+    started = 0
     for work in works:
-        threading.Thread(target=one, args=(work,)).start()
-    for _ in works:
+        try:
+            threading.Thread(target=one, args=(work,)).start()
+        except RuntimeError as error:
+            if not started:
+                raise
+            journal.say(f"{error}: {started} of {len(works)} serve")
+            break
+        started += 1
+    for _ in range(started):
         ended.acquire()
         if failed:  # the connections of that thread would hang: better that all are answered for
             raise failed[0]

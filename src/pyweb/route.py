@@ -43,10 +43,16 @@ class Router:
         raise HTTPError(Reason.METHOD_UNKNOWN)
 
 
+# Where nobody knows better: what is missing is a descriptor, and they come and go.
+_SOON = (b"Retry-After", b"1")
+
+
 def refusal(error: HTTPError) -> Response:
     """The page for a refusal."""
     reason = error.reason
     meaning = reason.meaning if reason.status in _SAYS_WHY else ""
     page = pages.error_page(reason.status, PHRASES[reason.status], meaning)
     fields = (_HTML, _NOSNIFF, POLICY, *error.fields)
+    if reason.status == 503 and not any(name == b"Retry-After" for name, _ in error.fields):
+        fields = (*fields, _SOON)
     return Response(reason.status, fields, (page,), reason=reason, close=error.close)
