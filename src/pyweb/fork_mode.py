@@ -28,16 +28,19 @@ from .signals import HELD
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
 # copy kept and the client of a crash sees its connection end.
 _COPIES = 256
+# How often the children that are there are looked at.
+_LOOK = 1.0
 
 
 class _Child:
-    __slots__ = ("peer", "slot", "sock", "started")
+    __slots__ = ("peer", "slot", "sock", "started", "told_lost")
 
     def __init__(self, slot: Slot, peer: str, sock: socket.socket | None) -> None:
         self.slot = slot
         self.peer = peer
         self.sock = sock
         self.started = time.monotonic()
+        self.told_lost = 0  # of its lost lines so many have been said
 
 
 class ForkMode:
@@ -60,6 +63,7 @@ class ForkMode:
         self._dispatching = dispatching
         self._children: dict[int, _Child] = {}
         self._copies = 0
+        self._next_look = 0.0
         self._crashes: list[Crash] = []
         self._obituaries = Obituaries()
         self._peers: Counter[str] = Counter()
@@ -72,8 +76,15 @@ class ForkMode:
     refused = 0  # nobody here refuses
 
     def tend(self) -> float | None:
-        """Children are forked when they are wanted."""
-        return None
+        """Children are forked when they are wanted; one that stays long has its losses told."""
+        if not self._children:
+            return None
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            for one in self._children.values():
+                self._tell_losses(one)
+        return self._next_look
 
     def drain(self) -> None:
         """The lifeline tells them."""
@@ -129,10 +140,7 @@ class ForkMode:
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
         self._forget_peer(one.peer)
-        lost = one.slot.get(LOST_LINES)
-        if lost:
-            self.lost_lines += lost
-            self._journal.say_often(LINES_LOST, lost)
+        self._tell_losses(one)
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT:  # that one has said its last words itself
@@ -142,6 +150,13 @@ class ForkMode:
             self._copies -= 1
             if not (self._crashes and self._crashes[-1].sock is one.sock):
                 one.sock.close()
+
+    def _tell_losses(self, one: _Child) -> None:
+        lost = one.slot.get(LOST_LINES)
+        if lost > one.told_lost:
+            self.lost_lines += lost - one.told_lost
+            self._journal.say_often(LINES_LOST, lost - one.told_lost)
+        one.told_lost = lost
 
     def _forget_peer(self, peer: str) -> None:
         self._peers[peer] -= 1

@@ -60,13 +60,14 @@ _KEEPERS_LINGER = 3.0
 
 
 class _Process:
-    __slots__ = ("pid", "retiring", "slots", "started")
+    __slots__ = ("pid", "retiring", "slots", "started", "told_lost")
 
     def __init__(self, pid: int, slots: list[Slot]) -> None:
         self.pid = pid
         self.slots = slots
         self.started = time.monotonic()
         self.retiring = False
+        self.told_lost = 0  # of its lost lines so many have been said
 
 
 class PoolMode:
@@ -146,6 +147,8 @@ class PoolMode:
 
     def tend(self) -> float | None:
         """Grow, shrink, replace. Gives the moment (monotonic) when to look again."""
+        for one in self._processes.values():
+            self._tell_losses(one)
         if self._draining:
             return None
         now = time.monotonic()
@@ -275,14 +278,12 @@ class PoolMode:
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._processes.pop(pid)
         doing = "".join(map(_what_it_did, one.slots))
+        self._tell_losses(one)
         for slot in one.slots:
             turned_away = slot.get(TURNED_AWAY)
             self.served += slot.get(CONNECTIONS) - turned_away
             self.refused += turned_away
-            lost = slot.get(LOST_LINES)
-            if lost:
-                self.lost_lines += lost
-                self._journal.say_often(LINES_LOST, lost)
+            self.lost_lines += slot.get(LOST_LINES)
             self._scoreboard.give_back(slot)
         self._last_burial = time.monotonic()
         if code and not self._ending:
@@ -293,6 +294,12 @@ class PoolMode:
             self._hold_back(one)
         else:
             self._pause = _TICK
+
+    def _tell_losses(self, one: _Process) -> None:
+        lost = sum(slot.get(LOST_LINES) for slot in one.slots)
+        if lost > one.told_lost:
+            self._journal.say_often(LINES_LOST, lost - one.told_lost)
+        one.told_lost = lost
 
     def _hold_back(self, one: _Process) -> None:
         """The next one at once, unless this one died young."""
