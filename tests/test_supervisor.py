@@ -81,19 +81,20 @@ def test_orphans_of_a_dead_master_end(serve: ServeFixture, mode: str) -> None:
 def test_no_connection_is_lost_over_it(serve: ServeFixture, mode: str) -> None:
     """A connection each. Those whose process dies with its master are lost, the others not; here
     none is served at that moment, so none is."""
-    server = serve("--mode", mode)
+    server = serve("--mode", mode, "--workers", "2")
+    there = {"fork": 0, "prefork": 2, "thread": 1}[mode]
     for _ in range(5):
         before = server.master
-        if mode == "fork":
-            until(lambda: not server.children(), "the children of before to end")
-        for pid in (before, *server.children()):
+        until(lambda: len(server.children()) == there, "those who serve")
+        victims = server.children()
+        for pid in (before, *victims):
             os.kill(pid, signal.SIGSTOP)
             until(lambda p=pid: is_stopped(p), "its threads to stop")
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.connect()) for _ in range(50)]
             for client in clients:
                 client.send(HELLO)
-            for pid in server.children():
+            for pid in victims:
                 os.kill(pid, signal.SIGKILL)
             os.kill(before, signal.SIGKILL)
             for client in clients:
