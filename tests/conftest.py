@@ -203,6 +203,7 @@ class Server:
 
     def __init__(self, directory: Path, scratch: Path, *options: str, **popen: object) -> None:
         self.directory = directory
+        self._has_pool = "prefork" in options or "thread" in options
         scratch.mkdir(parents=True, exist_ok=True)
         self._out, self._err = scratch / "stdout", scratch / "stderr"
         command = [sys.executable, "-m", "pyweb", "0", "-d", str(directory), *options]
@@ -264,7 +265,10 @@ class Server:
 
     def children(self) -> list[int]:
         """What serves connections, zombies included."""
-        return [pid for pid in children_of(self.master) if name_of(pid) not in HELPERS]
+        named = [(pid, name_of(pid)) for pid in children_of(self.master)]
+        if self._has_pool:  # a worker has its name when it is ready, and its keeper there
+            return [pid for pid, name in named if name == "pyweb-worker"]
+        return [pid for pid, name in named if name not in HELPERS]
 
     def keepers(self) -> list[int]:
         return [pid for pid in children_of(self.master) if name_of(pid) == "pyweb-keeper"]

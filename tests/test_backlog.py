@@ -193,17 +193,20 @@ def test_per_client(serve: ServeFixture, mode: str) -> None:
     assert re.search(r"[3-9] refused, 0 cut", server.stderr())
 
 
-def test_a_dead_worker_holds_no_share(serve: ServeFixture) -> None:
+def test_a_dead_worker_s_shares_are_those_who_adopt(serve: ServeFixture) -> None:
+    """Once, and no more than the connection that was adopted."""
     server = serve("--mode", "prefork", "--workers", "1", "--per-client", "1")
+    keeps = HELLO.replace(b"Connection: close\r\n", b"")
     until(lambda: workers(server), "the worker")
     pid = workers(server)[0]
     with server.connect() as client:
-        client.send(HELLO.replace(b"Connection: close\r\n", b""))
-        assert client.answer().status == 200
+        assert client.answer_to(keeps).status == 200
         assert server.ask("/hello.txt").status == 503
         os.kill(pid, signal.SIGKILL)
         until(lambda: workers(server) not in ([], [pid]), "another")
-        assert server.ask("/hello.txt").status == 200
+        assert client.answer_to(keeps).status == 200
+        assert server.ask("/hello.txt").status == 503
+    until(lambda: server.ask("/hello.txt").status == 200, "the share to be free")
 
 
 def test_unix_clients_have_no_address(serve: ServeFixture, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def send(server: Server, pid: int, data: bytes) -> Client:
     return client
 
 
+def living(server: Server) -> list[int]:
+    return [pid for pid in server.children() if state_of(pid) not in ("", "Z")]
+
+
 def gone(pids: list[int]) -> bool:
     return all(state_of(pid) in ("", "Z") for pid in pids)
 
@@ -81,10 +85,12 @@ def test_each_client_gets_what_it_is_owed(
     pid = worker_of(server)
     keepers = server.keepers()
     with (
+        send(server, pid, HELLO) as idle,
         send(server, pid, b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n") as sending,
         send(server, pid, b"GET /half") as half,
         send(server, pid, BEGUN) as begun,
     ):
+        assert idle.answer().status == 200
         os.kill(pid, number)
         for client in (begun, half):
             answer = client.answer()
@@ -95,8 +101,10 @@ def test_each_client_gets_what_it_is_owed(
         assert got.startswith(b"HTTP/1.1 200 ")
         assert got.count(b"HTTP/1.1") == 1  # never a second status line in the midst of a body
         assert len(got) < BIG
+        idle.send(HELLO)  # it doesn't notice: another worker has it now
+        assert idle.answer().status == 200
     until(lambda: gone(keepers), "the keeper to leave")
-    lines = server.wait_for_log(4)[1:]
+    lines = [line for line in server.wait_for_log(6) if not line.endswith(" 0")]
     assert sorted(line.split('" ')[1].split()[0] for line in lines) == ["000", "500", "500"]
     assert all(line.startswith("127.0.0.1 ") and line.endswith(" 87") for line in lines)
     assert any('"POST /heavy?x" 500 ' in line for line in lines), (lines, server.stderr())
@@ -123,7 +131,7 @@ def test_who_ended_it_and_what_it_used(pool: Server) -> None:
     until(lambda: re.search(said, pool.stderr()), "the death to be told")
     match = re.search(said, pool.stderr())
     assert match
-    assert 1 <= float(match[1]) < 5
+    assert 0.5 <= float(match[1]) < 5  # the kernel counts in ticks
     assert 5 <= int(match[2]) < 500
 
 
@@ -149,6 +157,75 @@ def control_group() -> Iterator[Path]:
         group.rmdir()
 
 
+@pytest.mark.parametrize("mode", POOLS)
+def test_all_that_idle_are_adopted(serve: ServeFixture, mode: str) -> None:
+    """More than a socket holds, new ones too; what they have had is known to the next worker."""
+    server = serve(
+        "--mode", mode, "--workers", "1", "--keepalive-requests", "2", "--per-client", "600"
+    )
+    pid = worker_of(server)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(599)]
+        for client in clients[:300]:
+            client.send(HELLO)
+            assert client.answer().get("connection") is None
+        # The last of them has been accepted, too.
+        last = stack.enter_context(send(server, pid, HELLO))
+        assert last.answer().status == 200
+        os.kill(pid, signal.SIGKILL)
+        for client in clients:
+            client.send(HELLO)
+        for number, client in enumerate(clients):
+            answer = client.answer()
+            is_last = "close" if number < 300 else None
+            assert (answer.status, answer.get("connection")) == (200, is_last)
+            if is_last:
+                client.close()
+        # 300 are left, and counted where they are now.
+        for _ in range(300):
+            client = stack.enter_context(server.connect())
+            client.send(HELLO)
+            assert client.answer().status == 200
+        assert server.ask("/hello.txt").status == 503
+    assert not [line for line in server.log() if line.endswith(" 87")]
+    said = rf"worker {pid} was ended by SIGKILL, by a signal from elsewhere; it used "
+    until(lambda: re.search(said, server.stderr()), "the death to be told")
+
+
+def test_adopted_by_those_that_live(serve: ServeFixture) -> None:
+    """No new worker is needed for it."""
+    server = serve("--mode", "prefork", "--workers", "2")
+    until(lambda: len(living(server)) == 2, "two workers")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(20)]
+        for client in clients:
+            client.send(HELLO)
+            assert client.answer().status == 200
+        for _ in range(5):
+            until(lambda: len(living(server)) == 2, "two workers")
+            victim = living(server)[0]
+            until(lambda p=victim: is_at_rest(p), "it to have done with its last answer")
+            os.kill(victim, signal.SIGKILL)
+            for client in clients:
+                client.send(HELLO)
+                assert client.answer().status == 200
+
+
+def test_nobody_is_adopted_when_the_server_stops(pool: Server) -> None:
+    """A worker that crashes while it drains: what idles ends."""
+    pid, keepers = worker_of(pool), pool.keepers()
+    with send(pool, pid, HELLO) as idle, send(pool, pid, BEGUN) as begun:
+        assert idle.answer().status == 200
+        os.kill(pid, signal.SIGSTOP)
+        pool.process.send_signal(signal.SIGTERM)
+        until(lambda: "stopping" in pool.stderr(), "the signal to be heard")
+        os.kill(pid, signal.SIGKILL)
+        assert begun.answer().status == 500
+        assert idle.is_closed()
+        assert not gone(keepers)  # it lingers; nobody had to wait for the end of all
+    assert pool.process.wait(PATIENCE) == 0
+
+
 def test_the_memory_killer_is_named(control_group: Path, serve: ServeFixture) -> None:
     server = serve(
         "--mode", "prefork", "--workers", "1", "--limit-head", "4M", "--limit-line", "4000000",
@@ -169,8 +246,8 @@ def test_the_memory_killer_is_named(control_group: Path, serve: ServeFixture) ->
     until(lambda: re.search(said, server.stderr()), "the death to be told")
     other = worker_of(server)
     os.kill(other, signal.SIGKILL)
-    said_of_other = f"worker {other} was ended by SIGKILL, by a signal from elsewhere"
-    until(lambda: said_of_other in server.stderr(), "the other death to be told")
+    said = rf"worker {other}.* was ended by SIGKILL, by a signal from elsewhere"
+    until(lambda: re.search(said, server.stderr()), "the other death to be told")
 
 
 def sockets_of(pid: int) -> int:
@@ -187,8 +264,8 @@ def test_a_lingering_client_gets_the_whole_answer(pool: Server) -> None:
     pid, keepers = worker_of(pool), pool.keepers()
     with send(pool, pid, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n") as client:
         os.kill(pid, signal.SIGKILL)
-        until(lambda: sockets_of(keepers[0]) < 2, "the keeper to be alone")
-        assert sockets_of(keepers[0]) == 1  # the client has not closed
+        until(lambda: sockets_of(keepers[0]) < 3, "the keeper to be alone")
+        assert sockets_of(keepers[0]) == 2  # the way to the living, and a client that stays
         client.send(b"x")
         assert client.answer().status == 400
     assert [line.rsplit(" ", 1)[1] for line in pool.wait_for_log(2)] == ["0", "42"]
@@ -293,11 +370,11 @@ def test_a_keeper_that_lingers_holds_no_listener(pool: Server) -> None:
         os.kill(pid, signal.SIGKILL)
         assert begun.answer().status == 500
         assert state_of(keepers[0]) not in ("", "Z")
-        assert sockets_of(keepers[0]) == 1
+        assert sockets_of(keepers[0]) == 2  # the client's, and the way to the living
 
 
 def test_more_connections_than_it_lingers_for(serve: ServeFixture) -> None:
-    server = serve("--mode", "prefork", "--workers", "1")
+    server = serve("--mode", "prefork", "--workers", "1", "--timeout-header", "60")
     pid = worker_of(server)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(399)]

@@ -198,6 +198,11 @@ def test_term_lets_an_answer_end_and_idle_ones_go(
     assert server.stop() == 0
 
 
+def states_of_threads(pid: int) -> set[str]:
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
 def refuses(server: Server) -> bool:
     try:
         server.connect().close()
@@ -229,6 +234,7 @@ def test_who_waits_in_the_backlog_when_it_stops_is_served(serve: ServeFixture, m
     assert server.ask("/hello.txt").status == 200
     (pid,) = living(server)
     os.kill(pid, signal.SIGSTOP)
+    until(lambda: states_of_threads(pid) == {"T"}, "all of it to stand still")
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(20)]
         for client in clients[:10]:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
+from conftest import until
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyweb.accesslog import AccessLog
+from pyweb.cli import _arguments as arguments
+from pyweb.cli import configure
+from pyweb.errors import HTTPError, Reason
+from pyweb.journal import Journal, Sink
+from pyweb.pool_mode import PoolMode
+from pyweb.route import refusal
+from pyweb.scoreboard import Scoreboard
+from pyweb.service import Service
 from pyweb.shares import Shares
 
 PEERS = [f"192.0.2.{number}" for number in range(40)] + ["::1", "2001:db8::7"]
@@ -52,3 +66,35 @@ def test_a_row_holds_no_nonsense() -> None:
     assert shares.of("::1") == 0
     shares.add(0, "::1", 100_000)
     assert shares.of("::1") == 65535
+
+
+def test_what_a_dead_worker_counted_is_nobody_s(site: Path) -> None:
+    """Though no other takes its place: its connections have ended, or are another's now."""
+    config = configure(
+        arguments().parse_args(["-d", str(site), "--mode", "prefork", "--per-client", "9"]), {}
+    )
+    journal = Journal(Sink(os.open(os.devnull, os.O_WRONLY)))
+    service = Service(
+        config, lambda _: refusal(HTTPError(Reason.NOT_FOUND)), AccessLog(None, ""), journal
+    )
+    board = Scoreboard(2)
+    lifeline, master = os.pipe()
+    mode = PoolMode(
+        config, service,
+        listeners=[], lifeline=lifeline, keep=(), scoreboard=board, journal=journal,
+    )  # fmt: skip
+    try:
+        assert mode._spawn()
+        (pid,) = mode._processes
+        assert mode._shares
+        mode._shares.add(mode._processes[pid].slots[0].number, "192.0.2.1", 3)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: mode.reap() or not mode._processes, "it to be buried")
+        assert mode._shares.of("192.0.2.1") == 0
+    finally:
+        mode.drain()
+        until(lambda: not mode.count(), "its keeper to leave")
+        mode.reap()
+        board.close()
+        for fd in (lifeline, master, journal.sink.fd):
+            os.close(fd)

@@ -113,14 +113,16 @@ class Acceptor:
         self._answer_crashes()
         self._serve_waiting()
         for fd, _ in ready:
-            if fd in self._listeners:
-                self._accept(self._listeners[fd].sock)
-            elif fd in self._young:
+            if fd in self._young:
                 self._speaks(fd)
-            elif self._dispatching and fd == self._dispatching.fd:
-                self._take_back(self._dispatching)
             elif fd in self._refusals and self._refusals.ready(fd):
                 self._poll.unregister(fd)
+        # Then what comes: it may get a descriptor that has just become free, not its event.
+        for fd, _ in ready:
+            if fd in self._listeners:
+                self._accept(self._listeners[fd].sock)
+            elif self._dispatching and fd == self._dispatching.fd:
+                self._take_back(self._dispatching)
         for fd in self._refusals.expired():
             self._poll.unregister(fd)
         self._park_silent()
@@ -180,7 +182,7 @@ class Acceptor:
         if wanted == self._polled:
             return
         sources = list(self._listeners)
-        if self._dispatching:
+        if self._dispatching and not self._dispatching.ended:
             sources.append(self._dispatching.fd)
         for fd in sources:
             if wanted:
@@ -287,16 +289,33 @@ class Acceptor:
     def _take_back(self, dispatching: Dispatching) -> None:
         """A batch of those that have something to say."""
         for _ in range(_BATCH):
-            arrival = dispatching.take() if len(self._waiting) < WAITING else None
-            if arrival is None:
+            if len(self._waiting) >= WAITING or not self._lend_reserve():
                 return
-            self._enter(_Waiting(arrival.sock, arrival.peer, arrival.past))
+            arrival = dispatching.take()
+            if arrival is not None:
+                self._enter(_Waiting(arrival.sock, arrival.peer, arrival.past))
+                continue
+            if dispatching.ended and self._polled:  # or its end would wake us for ever
+                self._poll.unregister(dispatching.fd)
+            return
+
+    def _lend_reserve(self) -> bool:
+        """What arrives finds a descriptor; where there was none, the kernel would close it."""
+        self._hold_reserve()
+        if self._reserve < 0:
+            self._accept_after = time.monotonic() + _PAUSE
+            return False
+        os.close(self._reserve)
+        self._reserve = -1
+        return True
 
     # Giving it a process, or an answer that there is none.
 
     def _enter(self, new: _Waiting) -> None:
         """In the order they came."""
-        if self._waiting or not self._start(new):
+        if self._abandoned:
+            self._refuse(new, Reason.PROCESSES_FULL)
+        elif self._waiting or not self._start(new):
             self._waiting.append(new)
 
     def _start(self, new: _Waiting) -> bool:

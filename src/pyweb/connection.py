@@ -295,6 +295,7 @@ class Connection:
                     if _is_owed(seen):
                         self._buffer = seen
                         self._log(None, 0, 0, Reason.CLIENT_LEFT)
+                    self._transport.take(len(seen))  # see refuse.discard
                     return None
                 if data == seen:
                     return (yield from self._give_up_peeking(seen, deadline))
@@ -303,6 +304,7 @@ class Connection:
             self._buffer = seen  # for the log, and to be lingered for
             raise
         except Drained:
+            self._transport.take(len(seen))
             return None
         finally:
             self._transport.wake_beyond(0)

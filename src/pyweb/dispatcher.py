@@ -21,9 +21,19 @@ from .config import Config
 from .connection import Past
 from .errors import Ended, Reason
 from .journal import Journal
-from .parking import Arrival, Count, pass_on, raise_limit_of_descriptors, receive, tell, unread
-from .refuse import Refusals
+from .parking import (
+    Arrival,
+    Count,
+    has_ended,
+    pass_on,
+    raise_limit_of_descriptors,
+    receive,
+    tell,
+    unread,
+)
+from .refuse import Refusals, discard
 from .scoreboard import OPEN, Slot
+from .transport import peer_name
 
 # While there is something with a deadline.
 _SWEEP = 0.25
@@ -34,6 +44,7 @@ _HEADROOM = 64
 # A head that grew is looked at again at once, then after pauses that double from this one: most
 # bytes of a slow head are not its last.
 _PAUSE = 0.5
+_MOST_DOUBLINGS = 16
 # And so many such looks a second for all of them together: each is a fork, and those who send
 # byte by byte must not take the forks of those who send whole heads.
 _LOOKS = 50.0
@@ -45,15 +56,17 @@ if hasattr(select, "epoll"):
 
 
 class _Parked:
-    """`deadline`: monotonic. `at`: not to be looked at before. `waits`: in the epoll."""
+    """`deadline`: monotonic. `at`: not to be looked at before. `waits`: in the epoll. `wants`: a
+    process."""
 
-    __slots__ = ("arrival", "at", "deadline", "waits")
+    __slots__ = ("arrival", "at", "deadline", "waits", "wants")
 
     def __init__(self, arrival: Arrival, deadline: float, at: float) -> None:
         self.arrival = arrival
         self.deadline = deadline
         self.at = at
         self.waits = True
+        self.wants = False
 
     @property
     def has_begun(self) -> bool:
@@ -91,10 +104,12 @@ class Dispatcher:
         self._ready: deque[_Parked] = deque()  # the master did not take them yet
         self._growing: list[tuple[float, int, _Parked]] = []  # heads, by when to look again
         self._number = 0  # of those, so that no two are equal
-        self._untold: deque[Count] = deque()
+        # What the one before us has told of what it held holds no more.
+        self._untold = deque([Count("", 0)] if self._counts else [])
         self._next_look = 0.0
         self._next_sweep = 0.0
         self._draining = False
+        self._hears = True
         self._most = max(1, raise_limit_of_descriptors() - _HEADROOM)
         self._epoll = select.epoll()
         self._epoll.register(inbox, select.EPOLLIN)
@@ -110,7 +125,7 @@ class Dispatcher:
                 self._note(one, Reason.ENDED)
 
     def _run(self) -> None:
-        while not self._draining or self._is_busy():
+        while not self._is_done():
             for fd, events in self._epoll.poll(self._patience()):
                 if fd == self._master.fileno():
                     return  # nobody is left who could serve them
@@ -120,17 +135,25 @@ class Dispatcher:
             self._hand_over()
             if now >= self._next_sweep:
                 self._sweep(now)
+            self._tell_counts()
             self._slot.set(OPEN, len(self._parked))
             self._journal.flush()
 
-    def _is_busy(self) -> bool:
-        return bool(self._parked or len(self._refusals))
+    def _is_done(self) -> bool:
+        """Drained. What is on its way must not end with us: the way is shut before."""
+        if not self._draining or self._parked or len(self._refusals):
+            return False
+        if self._hears:
+            self._inbox.shutdown(socket.SHUT_RD)
+            self._receive()
+        return not self._parked
 
     def _patience(self) -> float | None:
-        if self._ready:
+        if self._ready or self._untold:
             return _SOON
         if self._growing:
-            return min(_SWEEP, max(0.001, self._growing[0][0] - time.monotonic()))
+            at = max(self._growing[0][0], self._next_look)
+            return min(_SWEEP, max(0.001, at - time.monotonic()))
         busy = self._parked or len(self._refusals) or self._journal.next_flush() is not None
         return _SWEEP if busy else None
 
@@ -147,20 +170,20 @@ class Dispatcher:
     # Parking.
 
     def _receive(self) -> None:
-        while True:
-            try:
-                arrival = receive(self._inbox)
-            except EOFError:
-                self._epoll.unregister(self._inbox)
-                return
-            if not isinstance(arrival, Arrival):
-                return
-            self._make_room()
-            self._park(arrival)
+        try:
+            while self._hears and (arrival := receive(self._inbox)):
+                if isinstance(arrival, Arrival):
+                    self._make_room()
+                    self._park(arrival)
+        except EOFError:
+            self._hears = False
+            self._epoll.unregister(self._inbox)
 
     def _park(self, arrival: Arrival) -> None:
         past, now = arrival.past, time.monotonic()
-        at = now + _PAUSE * 2 ** (past.tries - 2) if past.tries > 1 else now
+        _correct(arrival, now)
+        pause = _PAUSE * 2 ** min(past.tries - 2, _MOST_DOUBLINGS) if past.tries > 1 else 0.0
+        at = now + pause
         one = _Parked(arrival, self._deadline(past, now), at)
         fd = arrival.sock.fileno()
         self._parked[fd] = one
@@ -201,10 +224,16 @@ class Dispatcher:
                 self._number += 1
                 heapq.heappush(self._growing, (one.at, self._number, one))
             else:
-                self._ready.append(one)
-        elif events & _ENDED:
+                self._want_a_process(one)
+        # The event may be an older connection's, whose descriptor this one has got.
+        elif events & _ENDED and has_ended(one.arrival.sock):
             self._note(one, Reason.CLIENT_LEFT)
             self._close(one)
+
+    def _want_a_process(self, one: _Parked) -> None:
+        one.wants = True
+        one.deadline = time.monotonic() + self._config.timeout_queue
+        self._ready.append(one)
 
     def _leave_epoll(self, fd: int, one: _Parked) -> None:
         if one.waits:
@@ -215,29 +244,40 @@ class Dispatcher:
         """At heads that grew, when their time has come, and not at all of them at once."""
         while self._growing and self._growing[0][0] <= now and self._next_look <= now:
             _, _, one = heapq.heappop(self._growing)
-            if self._parked.get(one.arrival.sock.fileno()) is one:
-                self._ready.append(one)
+            if self._parked.get(one.arrival.sock.fileno()) is one and not one.wants:
+                self._want_a_process(one)
                 self._next_look = max(now, self._next_look + 1 / _LOOKS)
                 return
 
     def _hand_over(self) -> None:
-        while self._untold and tell(self._master, self._untold[0]):
-            self._untold.popleft()
-        while self._ready:
+        while self._ready and self._tell_counts():
             one = self._ready[0]
             arrival = one.arrival
             if self._parked.get(arrival.sock.fileno()) is one:
                 if not pass_on(self._master, arrival.sock, arrival.past, arrival.peer):
                     return  # it has enough to do; again soon
-                self._close(one)
+                # The master counts one less itself, when it has it.
+                del self._parked[arrival.sock.fileno()]
+                arrival.sock.close()
             self._ready.popleft()
+
+    def _tell_counts(self) -> bool:
+        """All that there are, in their order; before a connection, for it must have been counted
+        when it arrives."""
+        while self._untold and tell(self._master, self._untold[0]):
+            self._untold.popleft()
+        return not self._untold
 
     # Ending.
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + _SWEEP
         for one in [one for one in self._parked.values() if one.deadline <= now]:
-            if one.arrival.past.owed:
+            if one.wants:
+                self._refuse(one, Reason.PROCESSES_FULL)
+            elif not one.waits:
+                self._want_a_process(one)  # it has grown, and may be whole
+            elif one.arrival.past.owed:
                 self._refuse(one, Reason.HEAD_TIMEOUT)
             else:
                 self._close(one)
@@ -254,13 +294,17 @@ class Dispatcher:
         fd = arrival.sock.fileno()
         self._leave_epoll(fd, one)
         self._forget(one)
-        seconds = time.monotonic() - arrival.past.began
+        began = arrival.past.began or one.deadline - self._config.timeout_queue
+        seconds = max(0.0, time.monotonic() - began)
         if self._refusals.refuse(arrival.sock, arrival.peer, seconds, reason) is not None:
             self._epoll.register(fd, self._refusals.events(fd))
 
     def _close(self, one: _Parked) -> None:
+        sock = one.arrival.sock
+        self._leave_epoll(sock.fileno(), one)  # a copy that is open elsewhere would keep it there
         self._forget(one)
-        one.arrival.sock.close()
+        discard(sock, unread(sock))
+        sock.close()
 
     def _forget(self, one: _Parked) -> None:
         del self._parked[one.arrival.sock.fileno()]
@@ -279,5 +323,17 @@ class Dispatcher:
             past = one.arrival.past
             if past.requests and not past.began and not unread(one.arrival.sock):
                 self._close(one)
-            elif not past.began:
+            elif not past.began and not one.wants:
                 one.deadline = min(one.deadline, time.monotonic() + _FIRST_WORDS)
+
+
+def _correct(arrival: Arrival, now: float) -> None:
+    """What a child tells is believed as far as its own client is concerned: a time is one that
+    has been, and a peer's share is counted against that peer."""
+    past = arrival.past
+    if not 0 <= past.began <= now:
+        past.began = now
+    try:
+        arrival.peer = peer_name(arrival.sock, arrival.sock.getpeername())
+    except OSError:
+        pass  # reset; it ends at once

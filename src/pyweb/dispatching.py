@@ -35,6 +35,7 @@ Make = Callable[[socket.socket, socket.socket], Dispatcher]
 
 class Dispatching:
     """fd      readable when a connection wants a process
+    ended   nothing will ever come from there any more
     parker  where children park theirs
     """
 
@@ -52,6 +53,7 @@ class Dispatching:
         self._started = 0.0
         self._pid = 0
         self._draining = False
+        self.ended = False
 
     # Keeping it.
 
@@ -89,6 +91,8 @@ class Dispatching:
             become_a_child(keep, term=_heed_the_lifeline_alone, end=_end)
             self._make(self._inbox, self._to_master).run()
             code = 0
+        except Ended:
+            code = 0  # before it held anything
         except BaseException:
             tell_defect(self._journal)
         finally:
@@ -111,7 +115,7 @@ class Dispatching:
 
     @property
     def lives(self) -> bool:
-        return bool(self._pid)
+        return bool(self._pid) or (self._draining and not self.ended)
 
     # Talking to it.
 
@@ -126,12 +130,21 @@ class Dispatching:
         """One that wants a process."""
         try:
             while isinstance(got := receive(self._from_dispatcher), Count):
-                self._parked[got.peer] += got.more
-                if self._parked[got.peer] <= 0:
-                    del self._parked[got.peer]
+                self._count(got.peer, got.more)
         except EOFError:
-            return None  # it has left, as it was told to
+            self.ended = True  # it has left, as it was told to
+            return None
+        if got is not None:
+            self._count(got.peer, -1)
         return got
+
+    def _count(self, peer: str, more: int) -> None:
+        if not more:
+            self._parked.clear()
+            return
+        self._parked[peer] += more
+        if self._parked[peer] <= 0:
+            del self._parked[peer]
 
     def of_peer(self, peer: str) -> int:
         """How many this address has parked."""

@@ -1,5 +1,6 @@
-"""The listening sockets of one worker process: each of its threads polls them while it has room,
-and whichever hears first that the server stops closes them for all.
+"""Where connections come in to one worker process: its listening sockets, and the socket by which
+it adopts those of a dead one. Each of its threads polls them while it has room, and whichever
+hears first that the server stops closes them for all.
 
 Why not each for itself: a thread that is busy with a long answer would keep the port open, and
 clients would hang in a backlog that nobody reads. Why not simply close: other processes have the
@@ -21,7 +22,13 @@ _EVENTS = select.POLLIN | getattr(select, "EPOLLEXCLUSIVE", 0)
 
 
 class Gate:
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    """`adoption`: see keeper.py."""
+
+    def __init__(
+        self, listeners: list[socket.socket], adoption: socket.socket | None = None
+    ) -> None:
+        self.adoption = adoption
+        sockets = [*listeners, adoption] if adoption else listeners
         self._sockets = {one.fileno(): one for one in sockets}
         self._lock = allocate_lock()
         self._polls: list[Poll] = []

@@ -45,6 +45,7 @@ def main(fd: int) -> int:
     """Serve until told to stop. Gives the exit code."""
     for number in OF_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)  # as the supervisor left them
     signals = SignalPipe(HEARD_BY_MASTER)
     try:
         given = Handover.from_bytes(read_all(fd), ENGINES)

@@ -4,7 +4,8 @@ When a worker dies of a crash or is killed, the kernel closes what it had open, 
 connections of all its clients. But a descriptor table lives as long as somebody has it; so the
 worker makes a twin with the same table (clone with CLONE_FILES), which waits until the worker has
 ended. No descriptor is copied, none is passed, and nothing is done for a connection until then.
-Then the ledger tells what was owed to whom.
+Then the ledger tells what was owed to whom; and those who are owed nothing, and wait for nothing,
+are handed on to the workers that live (adoption): they don't notice.
 
 What must never be: that the keeper opens, closes or reads anything as long as the worker lives,
 for it would be the worker's; that it stays when the worker has gone.
@@ -25,11 +26,14 @@ import resource
 import select
 import signal
 import socket
+import time
 from typing import NoReturn
 
 from .child import END, EXIT_DEFECT, close_all_but, name_process, tell_defect
+from .connection import Past
 from .errors import Reason
-from .ledger import LINGERS, OWED, SENDING, Entry, Ledger
+from .ledger import LINGERS, OWED, QUIET, SENDING, Entry, Ledger
+from .parking import pass_on
 from .refuse import PolledRefusals, Refusals
 from .service import Service
 from .transport import peer_name
@@ -45,22 +49,43 @@ POSSIBLE = clone_sharing_files is not None and hasattr(os, "pidfd_open")
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, END, signal.SIGUSR2)
 
 
+# For the living to take what is handed on to them, when it is more than a socket holds.
+_HANDING_ON = 2.0
+_PAUSE = 0.01
+_GONE = "-"
+
+
+class Adoption:
+    """How idle connections get to the living: `way` is where they are sent, `inbox` where any
+    worker takes them. When the server stops all of them close it, and the way hangs up."""
+
+    def __init__(self, inbox: socket.socket, way: socket.socket) -> None:
+        self.inbox = inbox
+        self.way = way
+
+    def fds(self) -> set[int]:
+        return {self.inbox.fileno(), self.way.fileno()}
+
+    def close(self) -> None:
+        """In the master, when the server stops: what is on its way must not wait there."""
+        self.inbox.close()
+        self.way.close()
+
+
 def make_ledger() -> Ledger:
     """Covering nothing where there can be no keeper to read it."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return Ledger(most if POSSIBLE and most >= 0 else 0)
 
 
-def start_keeper(service: Service, ledger: Ledger) -> None:
+def start_keeper(service: Service, ledger: Ledger, adoption: Adoption) -> None:
     """For this process, which has one thread yet. Without: a crash costs all its connections."""
-    if not POSSIBLE:
-        return
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         worker = os.pidfd_open(os.getpid())
         name_process("pyweb-keeper")  # the twin has it from its first moment
         if clone_sharing_files() == 0:
-            Keeper(service, ledger).run(worker)
+            Keeper(service, ledger, adoption).run(worker)
     except OSError as error:
         service.journal.say(
             f"keeper: {error.strerror}: a crash of this worker would cost its clients their"
@@ -73,9 +98,10 @@ def start_keeper(service: Service, ledger: Ledger) -> None:
 class Keeper:
     """In the twin, its signals blocked."""
 
-    def __init__(self, service: Service, ledger: Ledger) -> None:
+    def __init__(self, service: Service, ledger: Ledger, adoption: Adoption) -> None:
         self._service = service
         self._ledger = ledger
+        self._adoption = adoption
 
     def run(self, worker: int) -> NoReturn:
         code = EXIT_DEFECT
@@ -95,13 +121,23 @@ class Keeper:
             return
         service = self._service
         sinks = {service.journal.sink.fd, service.log.sink.fd if service.log.sink else 2}
-        close_all_but({0, 1, 2, *sinks, *(one.fd for one in entries)})
+        # Not the inbox: its number may be another's by now, and we adopt nobody.
+        way = self._adoption.way.fileno()
+        close_all_but({0, 1, 2, *sinks, way, *(one.fd for one in entries)})
         refusals = Refusals(service.log, service.journal, service.extra, 0)
         desk = PolledRefusals(refusals, select.poll())
+        idle = []
         for one in entries:
             sock = _socket(one.fd)
-            if sock is not None:
+            if sock is None:
+                continue
+            if one.mark == QUIET:
+                idle.append((sock, Past(one.served)))
+            else:
                 _settle_one(one, sock, desk)
+        _hand_on(idle, self._adoption)
+        for sock, _ in idle:
+            sock.close()
         desk.work_off()
 
 
@@ -114,6 +150,22 @@ def _settle_one(one: Entry, sock: socket.socket, desk: PolledRefusals) -> None:
         if one.mark == SENDING:
             desk.refusals.note(_peer(sock), one.request, 0, Reason.CHILD_DIED)
         sock.close()
+
+
+def _hand_on(idle: list[tuple[socket.socket, Past]], adoption: Adoption) -> None:
+    """As many as are taken in time. Nobody adopts when the server stops: then they end."""
+    until = time.monotonic() + _HANDING_ON
+    poll = select.poll()
+    poll.register(adoption.way, select.POLLOUT)
+    for sock, past in idle:
+        peer = _peer(sock)
+        while peer != _GONE:
+            ready = poll.poll(max(0, until - time.monotonic()) * 1000)
+            if not ready or any(events != select.POLLOUT for _, events in ready):
+                return
+            if pass_on(adoption.way, sock, past, peer):
+                break
+            time.sleep(_PAUSE)  # so many descriptors may be on their way, and no more
 
 
 def _wait_for_end_of(worker: int) -> None:
@@ -135,4 +187,4 @@ def _peer(sock: socket.socket) -> str:
     try:
         return peer_name(sock, sock.getpeername())
     except OSError:
-        return "-"  # it has left
+        return _GONE

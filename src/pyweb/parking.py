@@ -8,6 +8,8 @@ connection is parked (child.py), and who holds it meanwhile (dispatcher.py).
 from __future__ import annotations
 
 import fcntl
+import os
+import select
 import socket
 import struct
 import sys
@@ -17,8 +19,11 @@ from .connection import Past
 
 # As the attributes of Past.
 _PAST = struct.Struct("=QdQ?I")
-_CONNECTION, _MORE, _LESS = b"c", b"+", b"-"
+_CONNECTION = b"c"
+_COUNTS = {b"+": 1, b"-": -1, b"0": 0}
+_KINDS = {more: kind for kind, more in _COUNTS.items()}
 _LONGEST = 256
+_ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
 class Arrival:
@@ -33,7 +38,7 @@ class Arrival:
 
 
 class Count:
-    """`peer` has so many parked connections more."""
+    """`peer` has so many parked connections more: 1 or -1. 0: nobody has any."""
 
     __slots__ = ("more", "peer")
 
@@ -59,12 +64,12 @@ def pass_on(way: socket.socket, sock: socket.socket, past: Past, peer: str) -> b
 
 
 def tell(way: socket.socket, count: Count) -> bool:
-    return _send(way, (_MORE if count.more > 0 else _LESS) + count.peer.encode(), [])
+    return _send(way, _KINDS[count.more] + count.peer.encode(), [])
 
 
 def _send(way: socket.socket, data: bytes, fds: list[int]) -> bool:
     try:
-        socket.send_fds(way, [data], fds)
+        socket.send_fds(way, [data], fds, socket.MSG_DONTWAIT)
     except OSError:
         return False
     return True
@@ -72,19 +77,38 @@ def _send(way: socket.socket, data: bytes, fds: list[int]) -> bool:
 
 def receive(way: socket.socket) -> Arrival | Count | None:
     """The next; None: there is none now. EOFError: all who could send are gone. A descriptor that
-    this process has no room for is closed by the kernel: the connection ends."""
+    this process has no room for is closed by the kernel: the connection ends, and its peer has
+    one less. What can't be understood is dropped: a child may have been taken over."""
     while True:
         try:
-            data, fds, _, _ = socket.recv_fds(way, _LONGEST, 1)
+            data, fds, _, _ = socket.recv_fds(way, _LONGEST, 1, socket.MSG_DONTWAIT)
         except OSError:
             return None
-        if not data:
+        if not data and has_ended(way):
             raise EOFError
-        if data[:1] != _CONNECTION:
-            return Count(data[1:].decode(), 1 if data[:1] == _MORE else -1)
-        if fds:
-            past = Past(*_PAST.unpack_from(data, 1))
-            return Arrival(socket.socket(fileno=fds[0]), past, data[1 + _PAST.size :].decode())
+        try:
+            return _understood(data, fds)
+        except (ValueError, OSError, struct.error):
+            for fd in fds:
+                os.close(fd)
+
+
+def _understood(data: bytes, fds: list[int]) -> Arrival | Count:
+    """ValueError, OSError (no socket), struct.error."""
+    kind = data[:1]
+    if kind in _COUNTS and not fds:
+        return Count(data[1:].decode(), _COUNTS[kind])
+    if kind != _CONNECTION:
+        raise ValueError("neither")
+    past, peer = Past(*_PAST.unpack_from(data, 1)), data[1 + _PAST.size :].decode()
+    return Arrival(socket.socket(fileno=fds[0]), past, peer) if fds else Count(peer, -1)
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """The peer sends no more, whatever is still unread."""
+    poll = select.poll()
+    poll.register(sock, _ENDED)
+    return bool(poll.poll(0))
 
 
 def unread(sock: socket.socket) -> int:

@@ -27,9 +27,10 @@ from .config import Config
 from .errors import Reason
 from .gate import Gate
 from .journal import LINES_LOST, Journal
-from .keeper import POSSIBLE, make_ledger, start_keeper
+from .keeper import POSSIBLE, Adoption, make_ledger, start_keeper
 from .ledger import Ledger
 from .obituary import Obituaries, what_it_did
+from .parking import pair
 from .scoreboard import (
     CONNECTIONS,
     IDLE_WORKER,
@@ -106,6 +107,9 @@ class PoolMode:
             or config.max_connections_per_child
         )
         self._shares = Shares(scoreboard.slots) if config.per_client else None
+        # For workers of one connection each it would double what one costs.
+        keeps = POSSIBLE and config.max_connections_per_child != 1
+        self._adoption = Adoption(*pair()) if keeps else None
         self._processes: dict[int, _Process] = {}
         self._obituaries = Obituaries()
         self._spawn_after = 0.0
@@ -223,16 +227,17 @@ class PoolMode:
         try:
             leave = Leave()
             fds = {leave.fd, leave.write_fd, *(one.fileno() for one in self._listeners)}
+            adoption = self._adoption
             become_a_child(
-                {*fds, *self._keep},
+                {*fds, *self._keep, *(adoption.fds() if adoption else ())},
                 term=leave.say,
                 end=lambda: leave.say(at_once=True),
             )
             ledger = make_ledger()
-            if self._config.max_connections_per_child != 1:  # it would double what each costs
-                start_keeper(self._service, ledger)
+            if adoption:
+                start_keeper(self._service, ledger, adoption)
             name_process("pyweb-worker")
-            gate = Gate(self._listeners)
+            gate = Gate(self._listeners, adoption.inbox if adoption else None)
             workers = [self._worker(gate, leave, slot, ledger) for slot in slots]
             _run_all([worker.run for worker in workers], self._journal)
             code = 0
@@ -284,6 +289,8 @@ class PoolMode:
             self.served += slot.get(CONNECTIONS) - turned_away
             self.refused += turned_away
             self.lost_lines += slot.get(LOST_LINES)
+            if self._shares and code:
+                self._shares.begin(slot.number)  # its connections are no longer its own
             self._scoreboard.give_back(slot)
         self._last_burial = time.monotonic()
         if code and not self._ending:
@@ -311,6 +318,8 @@ class PoolMode:
     def drain(self) -> None:
         """No new ones; the lifeline tells those that are there."""
         self._draining = True
+        if self._adoption:
+            self._adoption.close()
 
     def end(self, *, kill: bool) -> None:
         if not self._ending:

@@ -166,6 +166,18 @@ class PolledRefusals:
             self.work(self._poll.poll(max(0, due - time.monotonic()) * 1000 + 1))
 
 
+def discard(sock: socket.socket, size: int) -> None:
+    """Let the kernel throw away what a client has sent: where something is unread, closing is a
+    reset, and takes what the client has not yet received of the answer before."""
+    if sock.family == socket.AF_UNIX:
+        return
+    try:
+        while size > 0 and (count := len(sock.recv(min(size, 65536), _DISCARD))):
+            size -= count
+    except OSError:
+        pass
+
+
 def _send_once(sock: socket.socket, answer: bytes) -> int:
     """How much the socket took; nothing more will come."""
     try:

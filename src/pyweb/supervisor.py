@@ -25,7 +25,7 @@ from .handover import Handover
 from .journal import Journal
 from .listen import Listener
 from .obituary import Obituaries
-from .signals import SignalPipe
+from .signals import OF_THE_TERMINAL, SignalPipe
 
 # What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
 # must be told where the package is; last on the path, for nothing beside it may hide a module.
@@ -130,8 +130,9 @@ class Supervisor:
         try:
             for fd in inherited:
                 os.set_inheritable(fd, True)
+            # The terminal's signals would end one that can't ignore them yet, with a traceback.
             pid = os.posix_spawn(
-                sys.executable, _command(source), os.environ, setsigmask=(), setsigdef=()
+                sys.executable, _command(source), os.environ, setsigmask=OF_THE_TERMINAL
             )
             self._generation += 1
         except BaseException:
@@ -170,8 +171,7 @@ class Supervisor:
             self._poll.unregister(master.channel.fd)
 
     def _ready(self) -> None:
-        self._backoff.worked()
-        if not self._announced:
+        if not self._announced and not self._stopping:
             self._announced = True
             self._announce()
 
@@ -191,7 +191,9 @@ class Supervisor:
         for master in self._all():
             master.channel.say(order)
         grace = 0.0 if order == END else self._grace
-        self._kill_at = time.monotonic() + grace + _BEYOND_GRACE
+        kill_at = time.monotonic() + grace + _BEYOND_GRACE
+        # Whoever asks again and again must not put it off.
+        self._kill_at = min(self._kill_at or kill_at, kill_at)
 
     def _all(self) -> list[_Master]:
         return self._leaving + ([self._master] if self._master else [])

@@ -13,10 +13,11 @@ import select
 import socket
 import time
 
-from .connection import Connection
+from .connection import NEW, Connection, Past
 from .errors import Ended, Reason
 from .gate import Gate, Poll
 from .ledger import Ledger, Seat
+from .parking import Arrival, receive
 from .refuse import Refusals
 from .scoreboard import (
     CONNECTIONS,
@@ -175,9 +176,9 @@ class Worker:
             if self._refusals.ready(fd):
                 self._forget(fd)
         else:
-            listener = self._gate.get(fd)
-            if listener is not None and self._may_accept():
-                self._accept(listener)
+            door = self._gate.get(fd)
+            if door is not None and self._may_accept():
+                self._take(door)
 
     # Accepting.
 
@@ -195,8 +196,11 @@ class Worker:
         else:
             self._gate.leave(self._poll)
 
-    def _accept(self, listener: socket.socket) -> bool:
+    def _take(self, door: socket.socket) -> bool:
         """One: the next is another worker's, if it has nothing to do. False: there is none."""
+        return self._adopt(door) if door is self._gate.adoption else self._accept(door)
+
+    def _accept(self, listener: socket.socket) -> bool:
         try:
             sock, address = listener.accept()
         except OSError as error:
@@ -211,15 +215,29 @@ class Worker:
         peer = peer_name(sock, address)
         if self._shares and not self._admit(self._shares, sock, peer):
             return True
+        self._serve(sock, peer, NEW)
+        return True
+
+    def _adopt(self, way: socket.socket) -> bool:
+        """An idle connection of a worker that has died: counted there, and admitted long ago."""
+        arrival = receive(way)
+        if not isinstance(arrival, Arrival):
+            return False
+        arrival.sock.setblocking(False)
+        if self._shares and arrival.peer != _NO_ADDRESS:
+            self._shares.add(self._slot.number, arrival.peer, 1)
+        self._serve(arrival.sock, arrival.peer, arrival.past)
+        return True
+
+    def _serve(self, sock: socket.socket, peer: str, past: Past) -> None:
         transport = Transport(sock, self._service.config.engine)
         fd = sock.fileno()
-        seat = self._seat(fd, peer)
-        one = _Open(Connection(self._service, transport, peer, seat), seat)
+        seat = self._seat(fd, peer, past.requests)
+        one = _Open(Connection(self._service, transport, peer, seat, past=past), seat)
         one.connection.drained = self._draining
         self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
         self._advance(fd, one, None)
-        return True
 
     def _admit(self, shares: Shares, sock: socket.socket, peer: str) -> bool:
         """Counted before it is looked at: two workers may refuse what one would have let in, but
@@ -236,13 +254,13 @@ class Worker:
             self._poll.register(fd, self._refusals.events(fd))
         return False
 
-    def _seat(self, fd: int, peer: str) -> Seat:
+    def _seat(self, fd: int, peer: str, served: int) -> Seat:
         seat = self._seats.get(fd)
         if seat is None:
             seat = self._seats[fd] = Seat(self._slot, self._ledger, fd)
         elif seat is self._turn and seat.whom != peer:
             self._turn = None  # it was another's
-        seat.begin(peer)
+        seat.begin(peer, served)
         return seat
 
     # Stepping.
@@ -328,9 +346,9 @@ class Worker:
 
     def _take_the_last(self) -> None:
         """What the kernel has accepted for us would be reset when the listener closes."""
-        for listener in self._gate.sockets():
+        for door in self._gate.sockets():
             for _ in range(self._service.config.backlog):
-                if not self._accept(listener):
+                if not self._take(door):
                     break
 
 
