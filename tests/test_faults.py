@@ -1,4 +1,4 @@
-"""No fault ends the server: limits, deaths and disks, in every mode.
+"""No fault ends the server: limits, deaths, disks, clocks and rude clients, in every mode.
 
 Each test: honest clients before, during (served, or 503 where that is the promise) and after; the
 server says what is wrong, not more than once a second a process; nothing spins; it recovers
@@ -15,7 +15,10 @@ import os
 import re
 import resource
 import signal
+import socket
+import struct
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -84,6 +87,11 @@ def workers(server: Server) -> list[int]:
     return [pid for pid in server.children() if state_of(pid) not in ("", "Z")]
 
 
+def the_master(server: Server) -> int:
+    until(lambda: server.master, "a master")
+    return server.master
+
+
 def dispatcher(server: Server) -> int:
     found = [pid for pid in children_of(server.master) if name_of(pid) == "pyweb-dispatch"]
     return found[0] if found else 0
@@ -118,6 +126,7 @@ def allow_no_more_processes(server: Server) -> None:
 
 def kill(*pids: int, number: int = signal.SIGKILL) -> None:
     for pid in pids:
+        assert pid > 1, "0 would be the tests themselves"
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -126,6 +135,13 @@ def connect(server: Server, data: bytes = b"") -> Client:
     client = server.connect()
     client.send(data)
     return client
+
+
+def ask_in_vain_or_not(server: Server) -> Answer | None:
+    """None: the connection ended without an answer."""
+    with contextlib.suppress(OSError, EOFError):
+        return server.ask("/hello.txt")
+    return None
 
 
 def is_in_order(answer: Answer) -> bool:
@@ -140,7 +156,10 @@ def cpu_seconds(pid: int) -> float:
 
 def assert_nothing_spins(server: Server) -> None:
     """Of one second; spinning would be near 1."""
-    before, began = {pid: cpu_seconds(pid) for pid in everybody(server)}, time.monotonic()
+    before, began = {}, time.monotonic()
+    for pid in everybody(server):
+        with contextlib.suppress(OSError):  # it has just left
+            before[pid] = cpu_seconds(pid)
     time.sleep(1)
     for pid, seconds in before.items():
         with contextlib.suppress(OSError):
@@ -258,6 +277,25 @@ def test_the_descriptor_limit(start: ServeFixture, mode: str) -> None:
     until(lambda: server.ask("/hello.txt").status == 200, "it to serve again")
 
 
+def test_no_descriptor_for_a_file(start: ServeFixture, mode: str) -> None:
+    """The connection is there, and the file can't be opened: 503, and later 200."""
+    server = start("--no-parking", "--timeout-idle", "60")
+    with connect(server, HELLO) as client:
+        assert client.answer().status == 200
+        until(lambda: workers(server), "who serves it")
+        pids = workers(server)
+        for pid in pids:
+            set_limit(pid, resource.RLIMIT_NOFILE, 3)
+        for _ in range(3):
+            answer = client.answer_to(HELLO)
+            assert answer.status == 503
+            assert is_in_order(answer)
+        assert_nothing_spins(server)
+        for pid in pids:
+            set_limit(pid, resource.RLIMIT_NOFILE, 1024)
+        assert client.answer_to(HELLO).status == 200
+
+
 # Memory.
 
 
@@ -274,6 +312,40 @@ def test_no_memory_for_another_master(start: ServeFixture) -> None:
 
 
 # Deaths.
+
+HARMLESS = {
+    signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH,
+}  # fmt: skip
+DEADLY = [number for number in range(1, 65) if number not in HARMLESS and number not in (32, 33)]
+
+
+def test_any_signal(start: ServeFixture, mode: str) -> None:
+    """To who serves: another each time, but with threads, where there is one."""
+    numbers = DEADLY[::8] if mode == "thread" else DEADLY
+    server = start("--no-parking", "--workers", str(len(numbers)), "--timeout-idle", "60")
+    with contextlib.ExitStack() as stack:
+        if mode == "fork":
+            for _ in numbers:
+                stack.enter_context(connect(server, b"G"))
+        if mode != "thread":
+            until(lambda: len(workers(server)) == len(numbers), "who is to be killed")
+        time.sleep(0.5)  # a child says nowhere that its signals are its own
+        victims = workers(server)
+        for at, number in enumerate(numbers):
+            kill(victims[at] if mode != "thread" else until_worker(server), number=number)
+            assert is_in_order(server.ask("/hello.txt"))
+        if mode == "prefork":
+            until(lambda: len(workers(server)) >= len(numbers), "as many as before")
+        assert_nothing_spins(server)
+    assert server.process.poll() is None
+    assert server.stderr().count("reason 88") == 0
+    assert server.ask("/hello.txt").status == 200
+
+
+def until_worker(server: Server) -> int:
+    until(lambda: workers(server), "a worker")
+    return workers(server)[0]
 
 
 def test_all_who_serve_are_killed_at_once(start: ServeFixture, site: Path, mode: str) -> None:
@@ -317,6 +389,28 @@ def test_a_dispatcher_with_many_is_killed(serve: ServeFixture) -> None:
     until(lambda: len(list(descriptors.iterdir())) == before, "as many descriptors as before")
     assert_nothing_spins(server)
     assert server.stop() == 0
+
+
+def test_one_who_serves_is_stopped(start: ServeFixture, mode: str) -> None:
+    """SIGSTOP: the others serve. Where there is no other, connections wait for it."""
+    server = start(*["--no-parking"] * (mode == "fork"))
+    with connect(server, b"GET /") as client:
+        until(lambda: workers(server), "who serves it")
+        for stopped in workers(server):
+            kill(stopped, number=signal.SIGSTOP)
+            try:
+                if mode == "thread":
+                    with connect(server, HELLO) as other:
+                        kill(stopped, number=signal.SIGCONT)
+                        assert other.answer().status == 200
+                else:
+                    for _ in range(50):
+                        assert server.ask("/hello.txt").status == 200
+                assert_nothing_spins(server)
+            finally:
+                kill(stopped, number=signal.SIGCONT)
+        client.send(HELLO[5:])
+        assert client.answer().status == 200
 
 
 # Logs.
@@ -444,3 +538,195 @@ def test_nobody_takes_what_it_says(start: ServeFixture, mode: str) -> None:
     kill(before)
     assert server.ask("/hello.txt").status == 200
     assert_nothing_spins(server)
+
+
+# Clocks.
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets the wall clock of servers that are started from now on, and of them alone."""
+    need("faketime")
+    library = next((str(p) for p in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed")
+    file = tmp_path / "clock"
+
+    def jump(offset: str) -> None:
+        file.with_suffix(".new").write_text(offset)
+        file.with_suffix(".new").rename(file)
+
+    jump("+0")
+    monkeypatch.setenv("LD_PRELOAD", library)
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    return jump
+
+
+def date_of(server: Server) -> str:
+    return server.ask("/hello.txt")["date"]
+
+
+@pytest.mark.parametrize("offset", ["+100d", "-100d"], ids=["forward", "back"])
+def test_the_clock_jumps(start: ServeFixture, clock: Callable[[str], None], offset: str) -> None:
+    """No connection ends over it, and no deadline is late for it."""
+    server = start("--timeout-idle", "6", "--timeout-header", "6")
+    with connect(server, HELLO) as idle, connect(server, HELLO[:9]) as slow:
+        assert idle.answer().status == 200
+        today = date_of(server)
+        clock(offset)
+        assert date_of(server)[:16] != today[:16]
+        assert idle.answer_to(HELLO).status == 200
+        slow.send(HELLO[9:])
+        assert slow.answer().status == 200
+    with connect(server, HELLO) as idle, connect(server, HELLO[:9]) as slow:
+        assert idle.answer().status == 200
+        clock("+0")
+        assert idle.answer_to(HELLO).status == 200
+        clock(offset)
+        assert slow.answer().status == 408
+        assert idle.is_closed()
+    kill(server.master, *workers(server))
+    assert server.ask("/hello.txt").status == 200
+    assert_nothing_spins(server)
+
+
+def monotonic_from(offset: int) -> None:
+    """In a process that is about to become the server: its monotonic clock is so much later."""
+    check(libc().unshare(NEW_TIME))
+    Path("/proc/self/timens_offsets").write_text(f"monotonic {offset} 0\n")
+    fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY)
+    check(libc().setns(fd, NEW_TIME))
+    os.close(fd)
+
+
+@pytest.mark.parametrize("since", [0, 10**9], ids=["just booted", "for 30 years"])
+def test_any_monotonic_time(start: ServeFixture, since: int) -> None:
+    """0 and less is no special moment, and no number is too large."""
+    own = functools.partial(monotonic_from, since - int(time.monotonic()))
+    try_in_a_child(own)
+    server = start("--timeout-idle", "1", "--timeout-header", "1", preexec_fn=own)
+    with connect(server, HELLO) as idle, connect(server, HELLO[:9]) as slow:
+        assert idle.answer().status == 200
+        assert slow.answer().status == 408
+        assert idle.is_closed()
+    kill(*workers(server))
+    assert server.ask("/hello.txt").status == 200
+    assert_nothing_spins(server)
+
+
+# Clients.
+
+
+def pour(client: Client, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        client.send(data)
+
+
+def test_rude_clients_all_at_once(start: ServeFixture, site: Path) -> None:
+    """That reset, half-close, never read, pipeline without end, send 10 MB of head, or byte by
+    byte: honest ones are served meanwhile."""
+    make_large(site)
+    server = start("--access-log", "off", "--timeout-header", "3", "--timeout-write", "3")
+    head = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * (10 << 17)
+    with contextlib.ExitStack() as stack:
+        senders = []
+        for data in (HELLO * 100_000, LARGE * 1000, head, head):
+            client = stack.enter_context(server.connect())
+            senders.append(threading.Thread(target=pour, args=(client, data)))
+            stack.callback(senders[-1].join, PATIENCE)
+            stack.callback(hang_up, client)
+            senders[-1].start()
+        slow = [stack.enter_context(connect(server, b"G")) for _ in range(10)]
+        halves = [stack.enter_context(connect(server, HELLO * 3)) for _ in range(5)]
+        for client in halves:
+            client.sock.shutdown(socket.SHUT_WR)
+        for number in range(100):
+            reset(connect(server, (HELLO, LARGE, b"GET", b"")[number % 4]))
+            for client in slow:
+                pour(client, b"E")
+            if number % 10 == 0:
+                assert server.ask("/hello.txt").status == 200
+        for client in halves:
+            assert [client.answer().status for _ in range(3)] == [200] * 3
+    assert server.ask("/hello.txt").status == 200
+    assert_nothing_spins(server)
+    assert server.process.poll() is None
+    assert "reason 8" not in server.stderr()
+
+
+def hang_up(client: Client) -> None:
+    with contextlib.suppress(OSError):
+        client.sock.shutdown(socket.SHUT_RDWR)
+
+
+def reset(client: Client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_hundred_thousand_pipelined(start: ServeFixture) -> None:
+    """All are answered; those who come meanwhile don't wait for them."""
+    server = start("--access-log", "off")
+    request, count = HELLO.replace(b"GET", b"HEAD"), 100_000
+    with server.connect() as client:
+        sender = threading.Thread(target=pour, args=(client, request * count))
+        sender.start()
+        for number in range(count):
+            assert client.answer("HEAD").status == 200
+            if number % 20_000 == 10_000:
+                assert server.ask("/hello.txt").status == 200
+        sender.join(PATIENCE)
+    assert_nothing_spins(server)
+
+
+# All of it.
+
+
+def test_all_faults_under_load(start: ServeFixture, site: Path, mode: str) -> None:
+    """While `ab -r` asks: who serves, the dispatcher and the master are killed or stopped, and
+    clients are rude. Then it is as before."""
+    make_large(site)
+    server = start("--timeout-header", "2")
+    command = [need("ab"), "-q", "-r", "-s", "10", "-t", "12", "-n", "1000000", "-c", "40"]
+    with (
+        subprocess.Popen(
+            [*command, f"{server.url}hello.txt"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as load,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(load.kill)
+        for number in range(4):
+            rude = [connect(server, data) for data in (LARGE, b"GET /", b"", HELLO * 50)]
+            kill(*workers(server)[:1])
+            kill(*workers(server)[1:2], number=signal.SIGSTOP)
+            stopped = workers(server)[1:2]
+            kill(dispatcher(server) or the_master(server))
+            for client in rude:
+                reset(client)
+            assert is_in_order(served_at_last(server))
+            kill(*stopped, number=signal.SIGCONT)
+            if number % 2:
+                kill(*children_of(the_master(server)), the_master(server))
+            assert is_in_order(served_at_last(server))
+            limit(server, resource.RLIMIT_NOFILE, (64, 20_000))
+            assert is_in_order(served_at_last(server))
+            limit(server, resource.RLIMIT_NOFILE, (1024, 20_000))
+        assert server.process.poll() is None
+        load.communicate(timeout=120)
+    for _ in range(20):
+        assert server.ask("/hello.txt").status == 200
+    if mode == "fork":
+        until(lambda: not server.children() and dispatcher(server), "it to be as before")
+    else:
+        until(lambda: len(workers(server)) == (2 if mode == "prefork" else 1), "as many as before")
+    assert_nothing_spins(server)
+
+
+def served_at_last(server: Server) -> Answer:
+    """A connection is lost with whom it was with; the next one is answered."""
+    for _ in range(20):
+        if answer := ask_in_vain_or_not(server):
+            return answer
+    raise AssertionError("nobody answers")

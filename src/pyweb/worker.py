@@ -38,6 +38,9 @@ from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
 
 # How often deadlines are looked at; they are seconds long, and a look at each costs a moment.
 _SWEEP = 0.1
+# How often a worker that was not woken looks for connections. Of several who wait, one is woken
+# for each; if it is stopped just then (SIGSTOP), nobody else hears of that connection.
+_LOOK = 0.5
 # After an accept that failed for want of descriptors.
 _PAUSE = 0.1
 _NO_ADDRESS = "unix:"
@@ -122,6 +125,7 @@ class Worker:
         self._accepting = False
         self._accept_after = 0.0
         self._next_sweep = 0.0
+        self._next_look = 0.0
         if hasattr(select, "epoll"):
             self._poll: Poll = select.epoll()
             self._second = 1.0
@@ -167,7 +171,7 @@ class Worker:
         if self._again:
             return 0
         busy = self._open or self._accept_after or len(self._refusals)
-        return _SWEEP * self._second if busy else None
+        return (_SWEEP if busy else _LOOK) * self._second
 
     def _handle(self, fd: int) -> None:
         if fd in self._open:
@@ -313,6 +317,14 @@ class Worker:
             self._step(fd, TIMED_OUT)
         for fd in self._refusals.expired():
             self._forget(fd)
+        if now >= self._next_look:
+            self._next_look = now + _LOOK
+            self._look()
+
+    def _look(self) -> None:
+        for door in self._gate.sockets():
+            if self._accepting and self._may_accept():
+                self._take(door)
 
     def _is_used_up(self) -> bool:
         quota, slot = self._quota, self._slot
