@@ -299,6 +299,31 @@ def test_no_descriptor_for_a_file(start: ServeFixture, mode: str) -> None:
 # Memory.
 
 
+def test_no_memory(start: ServeFixture, mode: str) -> None:
+    """RLIMIT_AS of who serves: what needs more is refused, and what doesn't is served."""
+    # An arena for each thread would be 64 MB that it has already.
+    server = start("--limit-head", "4000000", env=os.environ | {"MALLOC_ARENA_MAX": "1"})
+    until(lambda: mode == "fork" or workers(server), "who serves")
+    serving = [server.master] if mode == "fork" else workers(server)
+    field = b"X: " + b"y" * 7000 + b"\r\n"
+    large = HELLO[:-2] + field * 90 + b"\r\n"  # --limit-fields is 100
+    with told(server, "reason 90: 503"):
+        for pid in serving:
+            set_limit(pid, resource.RLIMIT_AS, 4 << 20)
+        for _ in range(10):
+            assert is_in_order(server.ask("/hello.txt"))
+            with connect(server) as client:
+                pour(client, large * 3)
+                answer = client.answer()
+                assert answer.status == 503
+                assert is_in_order(answer)
+        assert_nothing_spins(server)
+    for pid in [server.master, *workers(server)]:
+        set_limit(pid, resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    with connect(server, large) as client:
+        assert client.answer().status == 200
+
+
 def test_no_memory_for_another_master(start: ServeFixture) -> None:
     """It is tried again, with pauses, until there is."""
     server = start()

@@ -11,8 +11,8 @@ listed before it (tests/test_layers.py):
                  refuse  bodyreader  connection
  4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  shares  worker
                  dispatcher
- 5 master        listen  signals  channel  mode  dispatching  fork_mode  pool_mode  accept
-                 backlog  account  master
+ 5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
+                 accept  backlog  account  master
  6 server        handover  generation  supervisor  server
  7 door          procfs  status  statustext  watch  cli  __main__
 """

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from resource import struct_rusage
@@ -219,7 +220,12 @@ def name_process(name: str) -> None:
 
 
 def tell_defect(journal: Journal) -> None:
-    """In an `except`: the last words of a process that fails."""
+    """In an `except`: the last words of a process that fails. That memory is at an end is no
+    defect, and a traceback would need some."""
+    if isinstance(sys.exc_info()[1], MemoryError):
+        reason = Reason.NO_MEMORY
+        journal.say(f"reason {reason:d}: {reason.meaning}: process {os.getpid()} ends")
+        return
     for line in traceback.format_exc().splitlines():
         journal.say(f"{Reason.INTERNAL:d} {line}")
 

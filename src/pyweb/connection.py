@@ -127,10 +127,11 @@ class Connection:
         except Disconnected as end:
             reason = end.reason
         except Ended:
-            if self._begun:
-                size = max(0, self._transport.sent - self._header_size)
-                self._log(self._head, self._status, size if self._status else 0, Reason.ENDED)
+            self._log_broken_off(Reason.ENDED)
             raise
+        except MemoryError:
+            reason = self._no_memory()
+            self._log_broken_off(reason)
         self._slot.set(scoreboard.REASON, reason)
         # Before the descriptor can be another's.
         self._slot.set(scoreboard.STATE, scoreboard.FREE)
@@ -138,6 +139,11 @@ class Connection:
         self._transport.say_no_more()
         self._transport.close()
         return reason
+
+    def _log_broken_off(self, reason: Reason) -> None:
+        if self._begun:
+            size = max(0, self._transport.sent - self._header_size)
+            self._log(self._head, self._status, size if self._status else 0, reason)
 
     def has_more(self) -> bool:
         """Has something arrived that has not been read?"""
@@ -163,6 +169,8 @@ class Connection:
             head = yield from self._receive_head()
         except HTTPError as error:
             return (yield from self._respond(refusal(error), None, False))
+        except MemoryError:
+            return (yield from self._respond(self._without_memory(), None, False))
         if head is None:
             self._begun = False
             return False
@@ -183,10 +191,16 @@ class Connection:
         try:
             return self._service.answer(head)
         except MemoryError:
-            self._service.journal.say_often("no memory for an answer: 503")
-            return refusal(HTTPError(Reason.OUT_OF_DESCRIPTORS, close=True))
+            return self._without_memory()
         except Exception:
             return self._defect()
+
+    def _no_memory(self) -> Reason:
+        self._slot.add(scoreboard.STARVED, 1)
+        return Reason.NO_MEMORY
+
+    def _without_memory(self) -> Response:
+        return refusal(HTTPError(self._no_memory(), close=True))
 
     def _defect(self) -> Response:
         """In an `except`: the traceback is for stderr, the client gets a bare 500."""

@@ -93,6 +93,7 @@ class Reason(IntEnum):
     CHILD_DIED = 87, 500, "its process crashed, or was killed by a signal from elsewhere"
     MASTER_DIED = 88, 0, "the master died, and another was started"
     DISPATCHER_DIED = 89, 0, "the dispatcher died, and with it the connections that were parked"
+    NO_MEMORY = 90, 503, "no memory to read the request or to answer it"
 
 
 BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}

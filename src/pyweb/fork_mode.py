@@ -19,10 +19,11 @@ from .child import END, EXIT_DEFECT, Child, ended_children
 from .connection import Past
 from .dispatching import Dispatching
 from .errors import Reason
-from .journal import LINES_LOST, Journal
+from .journal import Journal
+from .losses import Losses
 from .mode import Crash
 from .obituary import Obituaries, what_it_did
-from .scoreboard import ANSWERING, LOST_LINES, PID, READING, SENT, STATE, Scoreboard, Slot
+from .scoreboard import ANSWERING, PID, READING, SENT, STATE, Scoreboard, Slot
 from .signals import HELD
 
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
@@ -33,14 +34,14 @@ _LOOK = 1.0
 
 
 class _Child:
-    __slots__ = ("peer", "slot", "sock", "started", "told_lost")
+    __slots__ = ("peer", "slot", "sock", "started", "told")
 
     def __init__(self, slot: Slot, peer: str, sock: socket.socket | None) -> None:
         self.slot = slot
         self.peer = peer
         self.sock = sock
         self.started = time.monotonic()
-        self.told_lost = 0  # of its lost lines so many have been said
+        self.told = Losses.none()
 
 
 class ForkMode:
@@ -70,7 +71,7 @@ class ForkMode:
         self._ending = False
         self.served = 0
         self.cut = 0
-        self.lost_lines = 0
+        self._losses = Losses(journal)
 
     unit = "connections"
     refused = 0  # nobody here refuses
@@ -83,8 +84,12 @@ class ForkMode:
         if now >= self._next_look:
             self._next_look = now + _LOOK
             for one in self._children.values():
-                self._tell_losses(one)
+                self._losses.tell([one.slot], one.told)
         return self._next_look
+
+    @property
+    def lost_lines(self) -> int:
+        return self._losses.lines
 
     def drain(self) -> None:
         """The lifeline tells them."""
@@ -140,23 +145,17 @@ class ForkMode:
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
         self._forget_peer(one.peer)
-        self._tell_losses(one)
+        self._losses.tell([one.slot], one.told)
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT:  # that one has said its last words itself
                 self._tell(pid, self._obituaries.tell(code, usage), one)
+            self._owe_an_answer(one)
         self._scoreboard.give_back(one.slot)
         if one.sock:
             self._copies -= 1
             if not (self._crashes and self._crashes[-1].sock is one.sock):
                 one.sock.close()
-
-    def _tell_losses(self, one: _Child) -> None:
-        lost = one.slot.get(LOST_LINES)
-        if lost > one.told_lost:
-            self.lost_lines += lost - one.told_lost
-            self._journal.say_often(LINES_LOST, lost - one.told_lost)
-        one.told_lost = lost
 
     def _forget_peer(self, peer: str) -> None:
         self._peers[peer] -= 1
@@ -166,13 +165,14 @@ class ForkMode:
     def _tell(self, pid: int, obituary: str, one: _Child) -> None:
         """What the slot says was written by who crashed: shown, and believed as far as its own
         client is concerned."""
-        line = one.slot.text()
-        doing = what_it_did(one.peer, line)
+        doing = what_it_did(one.peer, one.slot.text())
         self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, {doing}, {obituary}")
+
+    def _owe_an_answer(self, one: _Child) -> None:
         if one.slot.get(STATE) in (READING, ANSWERING):
             seconds = time.monotonic() - one.started
             sock = None if one.slot.get(SENT) else one.sock
-            self._crashes.append(Crash(sock, one.peer, line, seconds))
+            self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds))
 
     def end(self, *, kill: bool) -> None:
         if not self._ending:

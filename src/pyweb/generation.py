@@ -54,6 +54,8 @@ def main(fd: int) -> int:
         return complain(str(error), EXIT_USAGE)
     except StartError as error:
         return complain(str(error), EXIT_CANNOT_START)
+    except MemoryError:
+        return complain("no memory; raise the limit (ulimit -v)", EXIT_CANNOT_START)
     finally:
         signals.deafen()
     return EXIT_DONE

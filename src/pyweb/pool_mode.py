@@ -26,15 +26,15 @@ from .child import (
 from .config import Config
 from .errors import Reason
 from .gate import Gate
-from .journal import LINES_LOST, Journal
+from .journal import Journal
 from .keeper import POSSIBLE, Adoption, make_ledger, start_keeper
 from .ledger import Ledger
+from .losses import Losses
 from .obituary import Obituaries, what_it_did
 from .parking import pair
 from .scoreboard import (
     CONNECTIONS,
     IDLE_WORKER,
-    LOST_LINES,
     PID,
     RETIRING,
     STATE,
@@ -61,14 +61,14 @@ _KEEPERS_LINGER = 3.0
 
 
 class _Process:
-    __slots__ = ("pid", "retiring", "slots", "started", "told_lost")
+    __slots__ = ("pid", "retiring", "slots", "started", "told")
 
     def __init__(self, pid: int, slots: list[Slot]) -> None:
         self.pid = pid
         self.slots = slots
         self.started = time.monotonic()
         self.retiring = False
-        self.told_lost = 0  # of its lost lines so many have been said
+        self.told = Losses.none()
 
 
 class PoolMode:
@@ -121,7 +121,7 @@ class PoolMode:
         self.served = 0
         self.refused = 0
         self.cut = 0
-        self.lost_lines = 0
+        self._losses = Losses(journal)
 
     unit = "workers"
 
@@ -152,7 +152,7 @@ class PoolMode:
     def tend(self) -> float | None:
         """Grow, shrink, replace. Gives the moment (monotonic) when to look again."""
         for one in self._processes.values():
-            self._tell_losses(one)
+            self._losses.tell(one.slots, one.told)
         if self._draining:
             return None
         now = time.monotonic()
@@ -283,12 +283,11 @@ class PoolMode:
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._processes.pop(pid)
         doing = "".join(map(_what_it_did, one.slots))
-        self._tell_losses(one)
+        self._losses.tell(one.slots, one.told)
         for slot in one.slots:
             turned_away = slot.get(TURNED_AWAY)
             self.served += slot.get(CONNECTIONS) - turned_away
             self.refused += turned_away
-            self.lost_lines += slot.get(LOST_LINES)
             if self._shares and code:
                 self._shares.begin(slot.number)  # its connections are no longer its own
             self._scoreboard.give_back(slot)
@@ -302,18 +301,16 @@ class PoolMode:
         else:
             self._pause = _TICK
 
-    def _tell_losses(self, one: _Process) -> None:
-        lost = sum(slot.get(LOST_LINES) for slot in one.slots)
-        if lost > one.told_lost:
-            self._journal.say_often(LINES_LOST, lost - one.told_lost)
-        one.told_lost = lost
-
     def _hold_back(self, one: _Process) -> None:
         """The next one at once, unless this one died young."""
         now = time.monotonic()
         if now - one.started < _SOON:
             self._spawn_after = now + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    @property
+    def lost_lines(self) -> int:
+        return self._losses.lines
 
     def drain(self) -> None:
         """No new ones; the lifeline tells those that are there."""

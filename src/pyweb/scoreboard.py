@@ -38,11 +38,12 @@ _ABOUT_AT = 512
 _HEAD_SIZE = max(8192, mmap.PAGESIZE)
 
 # The words of a slot. SENT: of the answer at hand, bytes that have left. ACTIVE_MS: when the last
-# request ended; 0: none has. CONNECTIONS: accepted by itself; TURNED_AWAY: of those.
+# request ended; 0: none has. CONNECTIONS: accepted by itself; TURNED_AWAY: of those. STARVED:
+# requests for which there was no memory.
 (
     PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT,
-    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY,
-) = range(14)  # fmt: skip
+    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY, STARVED,
+) = range(15)  # fmt: skip
 _WORDS = 24
 # Behind them what is being served (method and target), and for whom, each behind a byte that
 # tells its length; cut off where the room ends.
