@@ -99,6 +99,7 @@ def test_a_signal_before_the_master_serves(site: Path) -> None:
     """The URL was to be told, of listeners that were closed: code 1 instead of 0."""
     process = start(site)
     (master,) = children_of(process.pid)
+    until(lambda: b"-P" in cmdline(master), "it to be another program")  # its parent waits for that
     os.kill(master, signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     until(lambda: sockets(process.pid) == 1, "the signal to be heard, and the port closed")

@@ -382,7 +382,7 @@ def test_signal_before_the_server(site: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "import pyweb.cli as cli\n"
-        "cli.serve = lambda config: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.serve = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.exit(cli.main(['0', {str(site)!r}]))\n"
     )
     done = subprocess.run(

@@ -140,12 +140,12 @@ def test_successor_during_the_drain(serve: ServeFixture, tmp_path: Path) -> None
 def test_all_or_none(tmp_path: Path) -> None:
     """The second address fails: the first one's socket is gone again."""
     from pyweb.cli import _arguments, configure
-    from pyweb.server import listen_on_all
+    from pyweb.holdings import listen_on_all
 
     path = tmp_path / "web.sock"
     words = ["-b", f"unix:{path}", "-b", "unix:/nowhere/at/all"]
     with pytest.raises(StartError):
-        listen_on_all(configure(_arguments().parse_intermixed_args(words), {}))
+        listen_on_all(configure(_arguments().parse_intermixed_args(words), {}), [])
     assert not path.exists()
 
 

@@ -269,7 +269,7 @@ def a_worker(listener: socket.socket, site: Path, slot: Slot, **more: object) ->
     leave.say()
     thread.join(PATIENCE)
     assert not thread.is_alive()
-    for fd in (leave.fd, lifeline, master):
+    for fd in (leave.fd, leave.write_fd, lifeline, master):
         os.close(fd)
     root.close()
 

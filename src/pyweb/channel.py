@@ -7,19 +7,25 @@ processes, and the same word would then be heard twice. Not here: what is done a
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import deque
 
-# Orders: let connections end, and end them.
-DRAIN, END = b"d", b"e"
+# Orders: another serves now, let connections end in their own time; let them end; end them.
+RETIRE, DRAIN, END = b"t", b"d", b"e"
+# The pool is larger or smaller by one; the log goes to the descriptor that comes with the word.
+GROW, SHRINK, REOPEN = b"+", b"-", b"o"
 # News: it serves; it has been told to leave by somebody else, and serves no longer.
 READY, LEAVING = b"r", b"l"
+_WORDS = 64
 
 
 class Channel:
     """One end. `gone`: the other has hung up; then it is always readable, and need not be polled.
+    `fds`: descriptors that have come with a word, ours to close.
 
     say    an order, or news; nobody may be there any more
-    hear   what has been said since
+    hear   what has been said since, in its order
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -27,27 +33,34 @@ class Channel:
         self._sock = sock
         self.fd = sock.fileno()
         self.gone = False
+        self.fds: deque[int] = deque()
 
-    def say(self, order: bytes) -> None:
+    def say(self, word: bytes, fd: int = -1) -> None:
         try:
-            self._sock.send(order)
+            if fd < 0:
+                self._sock.send(word)
+            else:
+                socket.send_fds(self._sock, [word], [fd])
         except OSError:
             pass
 
-    def hear(self) -> set[bytes]:
-        heard: set[bytes] = set()
+    def hear(self) -> list[bytes]:
+        heard: list[bytes] = []
         while not self.gone:
             try:
-                data = self._sock.recv(64)
+                data, fds, _, _ = socket.recv_fds(self._sock, _WORDS, 1)
             except BlockingIOError:
                 break
             except OSError:
-                data = b""
+                data, fds = b"", []
+            self.fds += fds
             self.gone = not data
-            heard |= {data[i : i + 1] for i in range(len(data))}
+            heard += [data[i : i + 1] for i in range(len(data))]
         return heard
 
     def close(self) -> None:
+        while self.fds:
+            os.close(self.fds.popleft())
         self._sock.close()
 
 

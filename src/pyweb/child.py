@@ -33,7 +33,7 @@ EXIT_DEFECT = 70
 END = signal.SIGUSR1
 
 # The terminal's signals are for the master, which tells its children in its own way.
-_IGNORED = (signal.SIGINT, signal.SIGQUIT)
+_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 # How long a child stays for the next request, or for the rest of a head at which it is the first
 # to look, before it parks the connection. A page's next request follows within a round trip; a
 # process that sleeps so long costs less than another fork.
@@ -49,8 +49,10 @@ class Parked(Exception):
 
 class Driver:
     """Drives one conversation with poll, which also watches the lifeline: the read end of a pipe
-    whose write end only the master holds. When it hangs up, the master is draining or dead; an
-    idle connection ends, and another with its present answer.
+    whose write end only the master holds. A byte that nobody reads says that another serves now:
+    the connection ends with its next answer, or when it has idled too long. When the pipe hangs
+    up, the master is draining or dead: an idle connection ends, and another with its present
+    answer.
 
     dispatcher   where connections are parked; None: they keep their process
     """
@@ -67,9 +69,10 @@ class Driver:
         self._lifeline = lifeline
         self._dispatcher = dispatcher
         self._poll = select.poll()
+        self._hung_up = False
         self._poll.register(sock, READ)
         if lifeline >= 0:
-            self._poll.register(lifeline, 0)
+            self._poll.register(lifeline, READ)
 
     def run(self, steps: Steps[Reason]) -> Reason | None:
         """To the end, or (None) until it is parked."""
@@ -99,7 +102,7 @@ class Driver:
         self._poll.modify(self._sock, wait.events)
         linger = self._linger(wait)
         while True:
-            gone = self._connection.drained and wait.kind == IDLE
+            gone = self._hung_up and wait.kind == IDLE
             left = min(wait.deadline.left(), linger.left())
             # Rounded up: a poll that wakes a moment early would spin until the deadline.
             patience = 0 if gone else min(math.ceil(left * 1000), 1 << 30)
@@ -133,10 +136,15 @@ class Driver:
         return Deadline(_LINGER)
 
     def _listen(self, ready: list[tuple[int, int]]) -> None:
-        """To the lifeline, once for all."""
-        if any(fd == self._lifeline for fd, _ in ready):
-            self._connection.drained = True
-            self._poll.unregister(self._lifeline)
+        """To the lifeline: to each of its words once."""
+        for fd, events in ready:
+            if fd == self._lifeline:
+                self._connection.drained = True
+                self._hung_up = events != READ
+                if self._hung_up:
+                    self._poll.unregister(fd)
+                else:
+                    self._poll.modify(fd, 0)
 
 
 class Child:

@@ -259,7 +259,7 @@ def _run(arguments: list[str]) -> int:
     elif given.check_config:
         print("the configuration is good")
     else:
-        return serve(config)
+        return serve(config, lambda: configure(given, os.environ))
     return EXIT_DONE
 
 

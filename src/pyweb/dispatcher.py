@@ -20,7 +20,7 @@ from collections import deque
 from .config import Config
 from .connection import Past
 from .errors import Ended, Reason
-from .journal import Journal
+from .journal import Journal, Sink
 from .parking import (
     Arrival,
     Count,
@@ -28,6 +28,7 @@ from .parking import (
     pass_on,
     raise_limit_of_descriptors,
     receive,
+    receive_log,
     tell,
     unread,
 )
@@ -91,6 +92,7 @@ class Dispatcher:
         refusals: Refusals,
         journal: Journal,
         slot: Slot,
+        log: Sink | None = None,
     ) -> None:
         self._config = config
         self._inbox = inbox
@@ -99,6 +101,7 @@ class Dispatcher:
         self._refusals = refusals
         self._journal = journal
         self._slot = slot
+        self._log = log
         self._counts = bool(config.per_client)
         self._parked: dict[int, _Parked] = {}
         self._ready: deque[_Parked] = deque()  # the master did not take them yet
@@ -113,8 +116,8 @@ class Dispatcher:
         self._most = max(1, raise_limit_of_descriptors() - _HEADROOM)
         self._epoll = select.epoll()
         self._epoll.register(inbox, select.EPOLLIN)
-        self._epoll.register(master, 0)
-        self._epoll.register(lifeline, 0)
+        self._epoll.register(master, select.EPOLLIN)
+        self._epoll.register(lifeline, select.EPOLLIN)
 
     def run(self) -> None:
         """Ended (by END): what is owed an answer is logged as broken off."""
@@ -127,7 +130,7 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._is_done():
             for fd, events in self._epoll.poll(self._patience()):
-                if fd == self._master.fileno():
+                if fd == self._master.fileno() and not self._hear():
                     return  # nobody is left who could serve them
                 self._handle(fd, events)
             now = time.monotonic()
@@ -160,12 +163,24 @@ class Dispatcher:
     def _handle(self, fd: int, events: int) -> None:
         if fd == self._inbox.fileno():
             self._receive()
+        elif fd == self._lifeline and events == select.EPOLLIN:
+            self._retire()
         elif fd == self._lifeline:
             self._drain()
         elif fd in self._refusals:
             self._refusals.ready(fd)  # closed, the epoll forgets it
         elif fd in self._parked:
             self._look(fd, self._parked[fd], events)
+
+    def _hear(self) -> bool:
+        """The log has been opened anew. False: the master is gone."""
+        try:
+            fd = receive_log(self._master)
+        except EOFError:
+            return False
+        if fd >= 0 and self._log:
+            self._log.turn_to(fd)
+        return True
 
     # Parking.
 
@@ -313,6 +328,12 @@ class Dispatcher:
     def _count(self, arrival: Arrival, more: int) -> None:
         if self._counts:
             self._untold.append(Count(arrival.peer, more))
+
+    def _retire(self) -> None:
+        """Others serve now. Those that are here stay for as long as they may idle: to close one
+        would race with its next request."""
+        self._epoll.modify(self._lifeline, 0)
+        self._draining = True
 
     def _drain(self) -> None:
         """Those that idle end; those that are new have a moment; heads that have begun go on."""

@@ -23,7 +23,7 @@ from .dispatcher import Dispatcher
 from .errors import Ended, Reason
 from .journal import Journal
 from .obituary import Obituaries
-from .parking import Arrival, Count, pair, pass_on, receive
+from .parking import Arrival, Count, pair, pass_log, pass_on, receive
 from .scoreboard import IDLE_WORKER, OPEN, PID, STATE, Slot
 from .signals import HELD
 
@@ -149,6 +149,10 @@ class Dispatching:
     def of_peer(self, peer: str) -> int:
         """How many this address has parked."""
         return self._parked[peer]
+
+    def pass_log(self, fd: int) -> None:
+        if self._pid:
+            pass_log(self._from_dispatcher, fd)
 
     # Ending.
 

@@ -94,6 +94,12 @@ class ForkMode:
     def drain(self) -> None:
         """The lifeline tells them."""
 
+    def renew(self) -> None:
+        """Each serves its one connection."""
+
+    def resize(self, by: int) -> None:
+        """There are as many as there are connections."""
+
     def count(self) -> int:
         return len(self._children)
 

@@ -110,8 +110,8 @@ def _run(
     poll = select.poll()
     mode: ForkMode | PoolMode
     entrance: Acceptor | Backlog
+    dispatching = None
     if config.mode == "fork":
-        dispatching = None
         if AVAILABLE and not config.no_parking:
             dispatching = _dispatching(service, board, tuple(shared), lifeline)
         parker = dispatching.parker if dispatching else None
@@ -144,6 +144,15 @@ def _run(
             journal=journal,
             poll=poll,
         )
+
+    def reopen(fd: int) -> None:
+        if dispatching:
+            dispatching.pass_log(fd)
+        if log.sink is None:
+            os.close(fd)
+        else:
+            log.sink.turn_to(fd)
+
     account = Account(board, mode=mode, entrance=entrance, refusals=refusals)
     account.describe(config, [one.url for one in listeners], _absolute(config.directory))
     if not board.has_memfd:
@@ -159,6 +168,7 @@ def _run(
         lifeline=lifeline_of_master,
         poll=poll,
         publish=account.publish,
+        reopen=reopen,
     )
     _prepare(config, journal)
     channel.say(READY)
@@ -188,6 +198,7 @@ def _dispatching(
             refusals=refusals,
             journal=journal,
             slot=slot,
+            log=log.sink,
         )
 
     try:

@@ -67,6 +67,15 @@ class Sink:
         sink.is_pipe = stat.S_ISFIFO(os.fstat(sink.fd).st_mode)
         return sink
 
+    def turn_to(self, fd: int) -> None:
+        """The file has been opened anew, as open() does: `fd`, which is closed. The number that
+        lines are written to stays the same, for others know it."""
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
+        self.is_pipe = stat.S_ISFIFO(os.fstat(self.fd).st_mode)
+        self._torn = False
+        self._push = self._write
+
     def write(self, line: bytes) -> bool:
         """One write(2). False: the line is lost."""
         try:

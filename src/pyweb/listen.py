@@ -57,6 +57,10 @@ class Listener:
             pass
         self._identity = None
 
+    def disown(self) -> None:
+        """The name is another's to take away."""
+        self._identity = None
+
     def close(self) -> None:
         """And remove()."""
         self.remove()

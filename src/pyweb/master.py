@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from .channel import END, LEAVING, Channel
+from .channel import DRAIN, END, GROW, LEAVING, REOPEN, RETIRE, SHRINK, Channel
 from .config import Config
 from .errors import Reason
 from .journal import Journal
@@ -27,7 +27,8 @@ _LAST_WORDS = 1.0
 
 class Master:
     """run() until told to stop. `lifeline`: the write end; closing it tells idle children to go.
-    `publish` is called once a round: what has been counted goes where it can be read."""
+    `publish` is called once a round: what has been counted goes where it can be read. `reopen`:
+    the log goes to this descriptor from now on."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Master:
         lifeline: int,
         poll: select.poll,
         publish: Callable[[], None],
+        reopen: Callable[[int], None],
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -53,8 +55,10 @@ class Master:
         self._lifeline = lifeline
         self._poll = poll
         self._publish = publish
+        self._reopen = reopen
         self._poll.register(signals.fd, select.POLLIN)
         self._poll.register(channel.fd, select.POLLIN)
+        self._retired = False  # another serves, and there is no hurry
         self._stop_at: float | None = None  # when --grace is over; None: not stopping
         self._ending = False  # children have been told to leave
 
@@ -73,7 +77,7 @@ class Master:
         self._journal.flush(at_once=True)
 
     def _finished(self) -> bool:
-        if self._stop_at is None or self._mode.count():
+        if not (self._retired or self._stop_at) or self._mode.count():
             return False
         if self._ending:  # nobody waits for those who linger
             return not self._entrance.has_processes()
@@ -100,20 +104,43 @@ class Master:
             self._end_children()
 
     def _hear(self) -> None:
-        orders = self._channel.hear()
+        for order in self._channel.hear():
+            self._do(order)
         if self._channel.gone:
             self._poll.unregister(self._channel.fd)
-        if END in orders:
-            self._end_children()
-        elif orders or self._channel.gone:
             self._drain()
+
+    def _do(self, order: bytes) -> None:
+        if order == END:
+            self._end_children()
+        elif order == DRAIN:
+            self._drain()
+        elif order == RETIRE:
+            self._retire()
+        elif order == REOPEN and self._channel.fds:  # or we had no descriptor for it
+            self._reopen(self._channel.fds.popleft())
+            self._mode.renew()
+        elif order in (GROW, SHRINK) and not self._retired:
+            self._mode.resize(1 if order == GROW else -1)
+
+    def _retire(self) -> None:
+        """Another serves. Nothing that is open is hurried: a connection ends with its next
+        answer, or when it has idled for as long as it may."""
+        if self._retired or self._stop_at is not None:
+            return
+        self._retired = True
+        self._entrance.drain()
+        os.write(self._lifeline, b".")
+        self._mode.drain()
+        self._close_listeners()
 
     def _drain(self) -> None:
         """No new connections; idle children go, the others have --grace."""
         if self._stop_at is not None:
             return
         self._stop_at = time.monotonic() + self._config.grace
-        self._entrance.drain()
+        if not self._retired:
+            self._entrance.drain()
         self._close()
         self._journal.say(
             f"stopping: {self._mode.count()} {self._mode.unit} have {self._config.grace:g} s"
@@ -122,11 +149,14 @@ class Master:
     def _close(self) -> None:
         """Listeners and lifeline: whoever watches it knows."""
         self._mode.drain()
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     def _end_children(self) -> None:
         """--grace is over, or nobody wants to wait for it: END, and a moment later SIGKILL."""

@@ -19,7 +19,7 @@ from .connection import Past
 
 # As the attributes of Past.
 _PAST = struct.Struct("=QdQ?I")
-_CONNECTION = b"c"
+_CONNECTION, _LOG = b"c", b"l"
 _COUNTS = {b"+": 1, b"-": -1, b"0": 0}
 _KINDS = {more: kind for kind, more in _COUNTS.items()}
 _LONGEST = 256
@@ -102,6 +102,22 @@ def _understood(data: bytes, fds: list[int]) -> Arrival | Count:
         raise ValueError("neither")
     past, peer = Past(*_PAST.unpack_from(data, 1)), data[1 + _PAST.size :].decode()
     return Arrival(socket.socket(fileno=fds[0]), past, peer) if fds else Count(peer, -1)
+
+
+def pass_log(way: socket.socket, fd: int) -> None:
+    """From the master to its dispatcher: where it writes from now on. Nobody else has this end."""
+    _send(way, _LOG, [fd])
+
+
+def receive_log(way: socket.socket) -> int:
+    """Its descriptor; -1: there is none. EOFError: the master is gone."""
+    try:
+        data, fds, _, _ = socket.recv_fds(way, _LONGEST, 1, socket.MSG_DONTWAIT)
+    except OSError:
+        return -1
+    if not data:
+        raise EOFError
+    return fds[0] if fds else -1
 
 
 def has_ended(sock: socket.socket) -> bool:

@@ -183,7 +183,7 @@ class PoolMode:
 
     def _adjust(self) -> None:
         active = self._active()
-        idle = [one for one in active if all(s.get(STATE) == IDLE_WORKER for s in one.slots)]
+        idle = list(filter(_is_idle, active))
         if len(idle) < self._config.min_spare:
             for _ in range(min(self._growth, self._most - len(self._processes))):
                 if not self._spawn():
@@ -193,8 +193,7 @@ class PoolMode:
         self._growth = 1
         too_many = self._config.max_spare and len(idle) > self._config.max_spare
         if too_many and len(active) > self._least:
-            idle[0].retiring = True
-            os.kill(idle[0].pid, signal.SIGTERM)
+            self._retire(idle[0])
 
     def _spawn(self) -> bool:
         now = int(time.time() * 1000)
@@ -318,12 +317,32 @@ class PoolMode:
         if self._adoption:
             self._adoption.close()
 
+    def renew(self) -> None:
+        """Others take their place as soon as they have heard it; their connections end there."""
+        for one in self._processes.values():
+            self._retire(one)
+
+    def resize(self, by: int) -> None:
+        self._least = max(1, self._least + by)
+        active = self._active()
+        if by < 0 and len(active) > self._least:
+            self._retire(next(filter(_is_idle, active), active[-1]))
+
+    def _retire(self, one: _Process) -> None:
+        if not one.retiring:
+            one.retiring = True
+            os.kill(one.pid, signal.SIGTERM)
+
     def end(self, *, kill: bool) -> None:
         if not self._ending:
             self.cut += len(self._processes)
         self._draining = self._ending = True
         for pid in self._processes:
             os.kill(pid, signal.SIGKILL if kill else END)
+
+
+def _is_idle(one: _Process) -> bool:
+    return all(slot.get(STATE) == IDLE_WORKER for slot in one.slots)
 
 
 def _what_it_did(slot: Slot) -> str:

@@ -7,66 +7,63 @@ the first process is started. Not here: options, what a master makes for itself.
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 
 from .config import Config
 from .errors import StartError
-from .handover import Handover
+from .holdings import INHERITED, hold, inherit
 from .journal import Journal, Sink
-from .listen import Listener, listen
-from .signals import SignalPipe
+from .signals import HEARD, SignalPipe
+from .spawn import READY_FD
 from .supervisor import Supervisor
 
 
-def serve(config: Config) -> int:
-    """Until told to stop. Gives the exit code. StartError: before anything was started."""
-    stdout, journal = Sink(1), Journal(Sink(2))
-    log = _log_file(config)
-    signals = SignalPipe()  # from here on a signal ends us in order
-    listeners = listen_on_all(config)
+def serve(config: Config, read_config: Callable[[], Config]) -> int:
+    """Until told to stop. Gives the exit code. StartError: before anything was started.
 
-    def handover(channel: int, generation: int) -> Handover:
-        fds = tuple(one.sock.fileno() for one in listeners)
-        return Handover(config, fds, log, channel, generation, os.getpid())
+    read_config  the configuration once more, when SIGHUP asks for it
+    """
+    stdout, journal = Sink(1), Journal(Sink(2))
+    inherited = inherit(os.environ.pop(INHERITED, ""))
+    ready = _ready_fd()
+    signals = SignalPipe(_heard())  # from here on a signal ends us in order
+    holdings = hold(config, inherited)
 
     def announce() -> None:
-        for listener in listeners:
+        if ready >= 0:  # to whom we replace: it has told the addresses
+            os.write(ready, b".")
+            os.close(ready)
+            return
+        for listener in holdings.listeners:
             stdout.write(listener.url.encode("utf-8", "surrogateescape") + b"\n")
 
     try:
         return Supervisor(
-            handover,
-            listeners=listeners,
+            holdings,
+            read_config=read_config,
             announce=announce,
             signals=signals,
             journal=journal,
-            grace=config.grace,
         ).run()
     finally:
-        for listener in listeners:
-            listener.close()
+        holdings.stop_listening()
         signals.deafen()
 
 
-def listen_on_all(config: Config) -> list[Listener]:
-    """All or none. StartError."""
-    listeners: list[Listener] = []
-    try:
-        for address in config.bind:
-            listeners.append(listen(address, config.backlog))
-    except StartError:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
-
-
-def _log_file(config: Config) -> int:
-    """The descriptor of --access-log's file; -1: there is none."""
-    if config.access_log in ("-", "off"):
+def _ready_fd() -> int:
+    """-1: we replace nobody. StartError."""
+    text = os.environ.pop(READY_FD, "")
+    if not text:
         return -1
     try:
-        return Sink.open(config.access_log).fd
-    except OSError as error:
-        raise StartError(
-            f"access-log: {config.access_log!r}: {error.strerror}; name a file that can be written"
-        ) from None
+        os.set_inheritable(int(text), False)
+        return int(text)
+    except (ValueError, OSError):
+        raise StartError(f"{READY_FD}={text}: start pyweb without this variable") from None
+
+
+def _heard() -> tuple[int, ...]:
+    """nohup(1) has SIGHUP ignored, and so it stays."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(one for one in HEARD if not (ignored and one == signal.SIGHUP))

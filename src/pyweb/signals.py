@@ -11,13 +11,19 @@ import os
 import signal
 from types import FrameType
 
-HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
+HEARD = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
+)  # fmt: skip
 # The terminal's are for the supervisor, which tells its master, which tells its children.
 HEARD_BY_MASTER = (signal.SIGTERM, signal.SIGCHLD)
-OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 # Held back around a fork: what the master handles, and what a child handles in its own way. (To
 # name all 64 would cost 90 us a fork: Python makes an enum member of each that was blocked.)
-HELD = (*HEARD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+HELD = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # fmt: skip
 
 
 class SignalPipe:

@@ -1,8 +1,11 @@
-"""The first process: it keeps the listeners, starts a master, and starts another when that dies.
+"""The first process: it keeps the listeners, starts a master, and starts another when that dies,
+when the configuration is read anew, and when a new supervisor takes over.
 
 It lives as long as the server and knows next to nothing: no client byte, no document root, no
 connection. A master is a fresh interpreter, so what the supervisor has loaded is no part of any
-fork's cost. Not here: binding, and how a master serves.
+fork's cost. What must never be: that something is given up before what replaces it serves.
+Not here: what outlives a master (holdings.py), how processes are started (spawn.py), and how a
+master serves.
 """
 
 from __future__ import annotations
@@ -10,76 +13,73 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from resource import struct_rusage
 
-from . import channel as channels
-from .channel import DRAIN, END, LEAVING, READY, Channel
+from .channel import DRAIN, END, GROW, LEAVING, READY, REOPEN, RETIRE, SHRINK
 from .child import ended_children
 from .clock import Backoff
-from .errors import EXIT_CANNOT_START, EXIT_DONE, Reason, StartError
-from .handover import Handover
+from .config import Config
+from .errors import EXIT_CANNOT_START, EXIT_DONE, Reason, StartError, UsageError
+from .holdings import Holdings
 from .journal import Journal
-from .listen import Listener
 from .obituary import Obituaries
-from .signals import OF_THE_TERMINAL, SignalPipe
+from .signals import SignalPipe
+from .spawn import Master, start_master
+from .terminal import Terminal
+from .upgrade import READY_WITHIN, SERVES, STARTING, Upgrade
 
-# What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
-# must be told where the package is; last on the path, for nothing beside it may hide a module.
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from pyweb.generation import main;"
-    " sys.exit(main(int(sys.argv[2])))"
-)
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A master keeps --grace itself. One that does not is killed so many seconds later.
 _BEYOND_GRACE = 5.0
 
 
-class _Master:
-    __slots__ = ("channel", "pid", "started")
+class _Reload:
+    """A master that is to replace the one that serves, and what it was given."""
 
-    def __init__(self, pid: int, channel: Channel) -> None:
-        self.pid = pid
-        self.channel = channel
-        self.started = time.monotonic()
+    def __init__(self, master: Master, holdings: Holdings) -> None:
+        self.master = master
+        self.holdings = holdings
+        self.until = master.started + READY_WITHIN
 
 
 class Supervisor:
     """run() until told to stop.
 
-    handover   (descriptor of the channel, generation) -> what a new master needs
-    announce   called once, when the first master serves
+    read_config  the configuration as it is now. UsageError, StartError
+    announce     called once, when the first master serves
     """
 
     def __init__(
         self,
-        handover: Callable[[int, int], Handover],
+        holdings: Holdings,
         *,
-        listeners: list[Listener],
+        read_config: Callable[[], Config],
         announce: Callable[[], None],
         signals: SignalPipe,
         journal: Journal,
-        grace: float,
     ) -> None:
-        self._handover = handover
-        self._listeners = listeners
+        self._holdings = holdings
+        self._read_config = read_config
         self._announce = announce
         self._signals = signals
         self._journal = journal
-        self._grace = grace
+        self._terminal = Terminal()
         self._poll = select.poll()
         self._poll.register(signals.fd, select.POLLIN)
-        self._master: _Master | None = None
-        self._leaving: list[_Master] = []  # no longer serve; their connections end
+        self._master: Master | None = None
+        self._reload: _Reload | None = None
+        self._wanted: set[int] = set()  # signals that must wait until what is started serves
+        self._upgrade: Upgrade | None = None
+        self._leaving: list[Master] = []  # no longer serve; their connections end
         self._generation = 0
         self._backoff = Backoff()
         self._obituaries = Obituaries()
         self._announced = False
         self._stopping = False
-        self._kill_at = 0.0  # the master, if it is still there then
+        self._replaced = False  # by a supervisor that serves
+        self._kill_at = 0.0  # the masters, if they are still there then
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -89,6 +89,7 @@ class Supervisor:
             self._poll.poll(self._patience())
             self._obey()
             self._hear()
+            self._look_at_upgrade()
             self._reap()
             self._start_again()
             self._kill_late()
@@ -99,54 +100,34 @@ class Supervisor:
     def _patience(self) -> int | None:
         """Milliseconds until something is due."""
         due = [self._journal.next_flush()]
-        if self._master is None:
+        if self._master is None and not self._is_ending():
             due.append(self._backoff.at)
         if self._kill_at:
             due.append(self._kill_at)
+        due += [one.until for one in (self._reload, self._upgrade) if one]
         known = [moment for moment in due if moment is not None]
         return max(0, int((min(known) - time.monotonic()) * 1000) + 1) if known else None
+
+    def _is_ending(self) -> bool:
+        return self._stopping or self._replaced
 
     # Starting.
 
     def _start(self) -> None:
         """A master. StartError."""
-        try:
-            channel, theirs = channels.pair()
-            with theirs:
-                pid = self._spawn(theirs)
-        except OSError as error:
-            raise StartError(
-                f"can't start a process: {error.strerror}; raise the limit (ulimit)"
-            ) from None
-        self._master = _Master(pid, channel)
-        self._poll.register(channel.fd, select.POLLIN)
+        self._master = self._spawn(self._holdings)
 
-    def _spawn(self, channel: socket.socket) -> int:
-        handover = self._handover(channel.fileno(), self._generation + 1)
-        source, sink = os.pipe()
-        inherited = [source, channel.fileno(), *handover.listeners]
-        if handover.log >= 0:
-            inherited.append(handover.log)
-        try:
-            for fd in inherited:
-                os.set_inheritable(fd, True)
-            # The terminal's signals would end one that can't ignore them yet, with a traceback.
-            pid = os.posix_spawn(
-                sys.executable, _command(source), os.environ, setsigmask=OF_THE_TERMINAL
-            )
-            self._generation += 1
-        except BaseException:
-            os.close(sink)
-            raise
-        finally:
-            os.close(source)
-        _write_all(sink, handover.to_bytes())
-        return pid
+    def _spawn(self, holdings: Holdings) -> Master:
+        master = start_master(holdings.handover, self._generation + 1)
+        self._generation += 1
+        self._poll.register(master.channel.fd, select.POLLIN)
+        return master
 
     def _start_again(self) -> None:
         if (
             self._master
-            or self._stopping
+            or self._reload
+            or self._is_ending()
             or self._exit_code is not None
             or self._backoff.at > time.monotonic()
         ):
@@ -158,52 +139,203 @@ class Supervisor:
             self._backoff.ended(time.monotonic())
 
     def _hear(self) -> None:
-        master = self._master
-        if master is None or master.channel.gone:
-            return
-        heard = master.channel.hear()
-        if READY in heard:
-            self._ready()
-        if LEAVING in heard and not self._stopping:
-            self._leaving.append(master)
-            self._master = None
-        if self._master is not master or master.channel.gone:
-            self._poll.unregister(master.channel.fd)
+        for master in self._serving():
+            if master.channel.gone:
+                continue
+            heard = master.channel.hear()
+            if READY in heard:
+                self._ready(master)
+            if LEAVING in heard and master is self._master and not self._stopping:
+                self._leave(master)
+                self._master = None
+            elif master.channel.gone:
+                self._poll.unregister(master.channel.fd)
 
-    def _ready(self) -> None:
-        if not self._announced and not self._stopping:
+    def _serving(self) -> list[Master]:
+        """Or about to."""
+        reload = self._reload
+        return [*([self._master] if self._master else []), *([reload.master] if reload else [])]
+
+    def _leave(self, master: Master) -> None:
+        """It serves no longer; its end is heard of when it is reaped."""
+        if not master.channel.gone:
+            self._poll.unregister(master.channel.fd)
+        self._leaving.append(master)
+
+    def _ready(self, master: Master) -> None:
+        if self._is_ending():
+            return
+        if self._reload and master is self._reload.master:
+            self._switch(self._reload)
+        if not self._announced:
             self._announced = True
             self._announce()
+        self._do_wanted()
 
-    # Ending.
+    # Signals.
 
     def _obey(self) -> None:
-        for number in self._signals.read() - {signal.SIGCHLD}:
-            at_once = self._stopping or number == signal.SIGQUIT
-            self._stop(END if at_once else DRAIN)
+        for number in self._signals.read():
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                self._stop(END if self._stopping or number == signal.SIGQUIT else DRAIN)
+            elif number == signal.SIGHUP and self._terminal.has_gone():
+                self._stop(DRAIN)
+            elif number != signal.SIGCHLD:
+                self._manage(number)
+
+    def _manage(self, number: int) -> None:
+        if self._is_ending():
+            self._journal.say(f"{signal.Signals(number).name}: this server ends; ignored")
+        elif self._is_starting():
+            self._wanted.add(number)
+        elif number == signal.SIGHUP:
+            self._begin_reload()
+        elif number == signal.SIGUSR1:
+            self._reopen()
+        elif number == signal.SIGUSR2:
+            self._begin_upgrade()
+        else:
+            self._resize(1 if number == signal.SIGTTIN else -1)
+
+    def _is_starting(self) -> bool:
+        """The first master, or what will replace something."""
+        return not self._announced or bool(self._reload or self._upgrade)
+
+    def _do_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, set()
+        for number in sorted(wanted):
+            self._manage(number)
+
+    # SIGHUP: the configuration is read anew, and a new master serves it.
+
+    def _begin_reload(self) -> None:
+        try:
+            holdings = self._holdings.changed(self._read_config())
+        except (UsageError, StartError) as error:
+            self._journal.say(f"not reloaded, all is as it was: {error}")
+            return
+        try:
+            self._reload = _Reload(self._spawn(holdings), holdings)
+        except StartError as error:
+            holdings.close_all_but(self._holdings)
+            self._journal.say(f"not reloaded, all is as it was: {error}")
+
+    def _switch(self, reload: _Reload) -> None:
+        """The new one serves; only now the old one stops accepting."""
+        old, self._master, self._reload = self._master, reload.master, None
+        before, self._holdings = self._holdings, reload.holdings
+        before.close_all_but(self._holdings)
+        self._backoff.worked()
+        self._journal.say(f"reloaded: generation {self._master.generation} serves")
+        if old:
+            old.channel.say(RETIRE)
+            self._leave(old)
+
+    def _not_reloaded(self, reload: _Reload, how: str) -> None:
+        self._reload = None
+        reload.holdings.close_all_but(self._holdings)
+        self._journal.say(f"not reloaded, all is as it was: master {reload.master.pid} {how}")
+        self._do_wanted()
+
+    # SIGUSR1, SIGTTIN, SIGTTOU.
+
+    def _reopen(self) -> None:
+        try:
+            log = self._holdings.reopen_log()
+        except StartError as error:
+            self._journal.say(f"the old log is written on: {error}")
+            return
+        if log < 0:
+            self._journal.say("no log was opened anew: --access-log names no file")
+            return
+        for master in [*self._serving(), *self._leaving]:
+            master.channel.say(REOPEN, log)
+        self._journal.say("the log has been opened anew")
+
+    def _resize(self, by: int) -> None:
+        """Until the next reload."""
+        config = self._holdings.config
+        workers = config.workers + by
+        if config.mode != "prefork":
+            self._journal.say(f"mode {config.mode} has no pool that could grow or shrink")
+        elif not 1 <= workers <= config.max_connections:
+            self._journal.say(f"the pool stays: {workers} workers are too {_MUCH[by]}")
+        else:
+            self._holdings.config = replace(config, workers=workers)
+            if self._master:
+                self._master.channel.say(GROW if by > 0 else SHRINK)
+            self._journal.say(f"the pool is to have {workers} workers")
+
+    # SIGUSR2: a new supervisor.
+
+    def _begin_upgrade(self) -> None:
+        if os.getpid() == 1:
+            self._journal.say("no upgrade: PID 1 can't leave; start another container")
+            return
+        try:
+            self._upgrade = Upgrade(self._holdings.held)
+        except StartError as error:
+            self._journal.say(f"no upgrade: {error}")
+            return
+        self._poll.register(self._upgrade.fd, select.POLLIN)
+        self._journal.say(f"supervisor {self._upgrade.pid} is started to take over")
+
+    def _look_at_upgrade(self) -> None:
+        upgrade = self._upgrade
+        state = upgrade.state() if upgrade else STARTING
+        if upgrade is None or state == STARTING:
+            return
+        self._end_upgrade(upgrade)
+        if state == SERVES:
+            self._replaced = True
+            self._journal.say(f"supervisor {upgrade.pid} serves; this one ends")
+            self._holdings.disown()
+            self._holdings.stop_listening()
+            for master in self._serving():
+                master.channel.say(RETIRE)
+        else:
+            upgrade.take_back()
+            self._journal.say("no upgrade: the new supervisor did not serve; this one serves on")
+            self._do_wanted()
+
+    def _end_upgrade(self, upgrade: Upgrade) -> None:
+        self._upgrade = None
+        self._poll.unregister(upgrade.fd)
+        upgrade.close()
+
+    # Ending.
 
     def _stop(self, order: bytes) -> None:
         """The names of unix sockets, and our copies of the listeners, must be gone before the
         master takes what is left: what came later would wait for nobody."""
         self._stopping = True
-        for listener in self._listeners:
-            listener.close()
+        if self._upgrade:
+            self._upgrade.take_back()
+            self._end_upgrade(self._upgrade)
+        self._holdings.stop_listening()
+        if self._reload:
+            self._reload.holdings.stop_listening()
         for master in self._all():
             master.channel.say(order)
-        grace = 0.0 if order == END else self._grace
+        grace = 0.0 if order == END else self._holdings.config.grace
         kill_at = time.monotonic() + grace + _BEYOND_GRACE
         # Whoever asks again and again must not put it off.
         self._kill_at = min(self._kill_at or kill_at, kill_at)
 
-    def _all(self) -> list[_Master]:
-        return self._leaving + ([self._master] if self._master else [])
+    def _all(self) -> list[Master]:
+        return [*self._leaving, *self._serving()]
 
     def _kill_late(self) -> None:
-        if self._kill_at and time.monotonic() >= self._kill_at:
+        now = time.monotonic()
+        if self._kill_at and now >= self._kill_at:
             self._kill_at = 0.0
             for master in self._all():
                 self._journal.say(f"master {master.pid} does not end: it is killed")
                 os.kill(master.pid, signal.SIGKILL)
+        elif self._reload and now >= self._reload.until:
+            self._reload.until = now + READY_WITHIN
+            self._journal.say(f"master {self._reload.master.pid} does not serve: it is killed")
+            os.kill(self._reload.master.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         """Also what a dead master has left behind, where we are the first process of all."""
@@ -211,28 +343,32 @@ class Supervisor:
             for master in self._all():
                 if master.pid == pid:
                     self._bury(master, code, usage)
-        if self._stopping and not self._all():
+        if self._is_ending() and not self._all():
             self._exit_code = EXIT_DONE
 
-    def _bury(self, master: _Master, code: int, usage: struct_rusage) -> None:
-        if master is self._master:
+    def _bury(self, master: Master, code: int, usage: struct_rusage) -> None:
+        if master not in self._leaving:
             self._hear()  # its last words
-        if master is self._master:
-            self._master = None
+        if master in self._leaving:
+            self._leaving.remove(master)
+        else:
             if not master.channel.gone:
                 self._poll.unregister(master.channel.fd)
-            if not self._stopping:
-                self._lost(master, code, usage)
-        else:
-            self._leaving.remove(master)
+            self._lost(master, code, usage)
         master.channel.close()
 
-    def _lost(self, master: _Master, code: int, usage: struct_rusage) -> None:
+    def _lost(self, master: Master, code: int, usage: struct_rusage) -> None:
         """The one that served, or was about to."""
+        how = self._obituaries.tell(code, usage) if code else "left"
+        if self._reload and master is self._reload.master:
+            self._not_reloaded(self._reload, f"{how} before it served")
+            return
+        self._master = None
+        if self._is_ending():
+            return
         if not self._announced and code > 0:
             self._exit_code = code  # it has said why
             return
-        how = self._obituaries.tell(code, usage) if code else "left"
         then = "; another is started" if self._announced else " before it served"
         self._journal.say(f"reason {Reason.MASTER_DIED:d}: master {master.pid} {how}{then}")
         if not self._announced:
@@ -240,17 +376,4 @@ class Supervisor:
         self._backoff.ended(master.started)
 
 
-def _command(source: int) -> list[str]:
-    """As this interpreter was started, as far as it matters."""
-    options = ["-P", "-S", *(["-" + "O" * sys.flags.optimize] if sys.flags.optimize else [])]
-    options += [f"-W{one}" for one in sys.warnoptions]
-    return [sys.executable, *options, "-c", _BOOT, _PACKAGE, str(source)]
-
-
-def _write_all(sink: int, data: bytes) -> None:
-    """Into a pipe; a master that has died already is heard of otherwise."""
-    try:
-        with os.fdopen(sink, "wb") as file:
-            file.write(data)
-    except BrokenPipeError:
-        pass
+_MUCH = {1: "many", -1: "few"}

@@ -34,7 +34,7 @@ from .scoreboard import (
 from .service import Service
 from .shares import Shares
 from .transport import Transport, peer_name
-from .wait import DRAINED, IDLE, READY, TIMED_OUT, TURN, Steps, Wait
+from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
 # How often deadlines are looked at; they are seconds long, and a look at each costs a moment.
 _SWEEP = 0.1
@@ -61,13 +61,15 @@ class _Open:
 
 
 class Leave:
-    """How a signal tells the workers of this process to leave: a pipe that hangs up.
+    """How a signal tells the workers of this process to leave, by a pipe: a byte that nobody
+    reads says that others serve, as the lifeline's (child.py), and that it hangs up, at once.
 
     at_once: what is being answered is broken off.
     """
 
     def __init__(self) -> None:
         self.fd, self._write = os.pipe()
+        self._said = False
         self.at_once = False
 
     @property
@@ -75,11 +77,15 @@ class Leave:
         return self._write
 
     def say(self, *, at_once: bool = False) -> None:
-        """From a signal handler: it only closes the pipe, the loops act."""
+        """From a signal handler: it only speaks into the pipe, the loops act."""
         self.at_once = self.at_once or at_once
-        if self._write >= 0:
-            write, self._write = self._write, -1
+        write = self._write
+        if write >= 0 and at_once:
+            self._write = -1
             os.close(write)
+        elif write >= 0 and not self._said:
+            self._said = True
+            os.write(write, b".")
 
 
 class Quota:
@@ -133,7 +139,7 @@ class Worker:
             self._poll = select.poll()
             self._second = 1000.0
         for fd in self._hang_ups:
-            self._poll.register(fd, 0)
+            self._poll.register(fd, READ)
 
     def run(self) -> None:
         while not self._retiring or self._open or len(self._refusals):
@@ -142,8 +148,7 @@ class Worker:
             events = self._poll.poll(self._patience())
             self._slot.set(STATE, RETIRING if self._retiring else WORKING)
             # First, so that every answer from here on tells its client.
-            if any(fd in self._hang_ups for fd, _ in events):
-                self._drain()
+            self._obey([(fd, word) for fd, word in events if fd in self._hang_ups])
             again, self._again = self._again, []
             for fd in again:
                 self._step(fd, READY)
@@ -332,6 +337,16 @@ class Worker:
             (quota.requests and slot.get(REQUESTS) >= quota.requests)
             or (quota.connections and slot.get(CONNECTIONS) >= quota.connections)
         )
+
+    def _obey(self, words: list[tuple[int, int]]) -> None:
+        if any(word != READ for _, word in words):
+            self._drain()
+        elif words and not self._draining:
+            for fd, _ in words:
+                self._poll.modify(fd, 0)
+            self._look()  # whoever has woken us alone
+            self._retire()
+            self._gate.close()
 
     def _retire(self) -> None:
         """Accept no more. The next answer on each connection says close: to close an idle one

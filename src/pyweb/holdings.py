@@ -1,0 +1,145 @@
+"""What outlives a master: the configuration, the listeners, the access log's descriptor.
+
+Taken over from who held it before (a supervisor that is being replaced, or the same one before a
+reload) as far as it is wanted still; what is wanted besides is opened. What can fail for a reason
+of the system fails here, before anything is given up. Not here: signals, processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from .config import Address, Config, address
+from .errors import StartError
+from .handover import Handover
+from .journal import Sink
+from .listen import Listener, listen
+
+# By the address that was asked for: a port of 0 has become another, which must stay.
+Held = list[tuple[Address, Listener]]
+
+# In the environment of a supervisor that is to replace another: what it inherits.
+INHERITED = "PYWEB_INHERITED"
+
+
+class Holdings:
+    """config     as it was read
+    listeners  in the order of --bind
+    """
+
+    def __init__(self, config: Config, held: Held, log: int) -> None:
+        self.config = config
+        self._held = held
+        self._log = log
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [listener for _, listener in self._held]
+
+    @property
+    def held(self) -> Held:
+        return self._held
+
+    def handover(self, channel: int, generation: int) -> Handover:
+        fds = tuple(one.sock.fileno() for one in self.listeners)
+        return Handover(self.config, fds, self._log, channel, generation, os.getpid())
+
+    # Reloading.
+
+    def changed(self, config: Config) -> Holdings:
+        """For another configuration. Nothing is taken from this one. StartError."""
+        held = listen_on_all(config, self._held)
+        try:
+            same = config.access_log == self.config.access_log
+            log = self._log if same else open_log(config)
+        except StartError:
+            _close_all_but(held, self._held)
+            raise
+        return Holdings(config, held, log)
+
+    def close_all_but(self, other: Holdings) -> None:
+        _close_all_but(self._held, other._held)
+        if self._log not in (other._log, -1):
+            os.close(self._log)
+
+    def reopen_log(self) -> int:
+        """Its descriptor, which keeps its number; -1: there is no file. StartError."""
+        if self._log >= 0:
+            fd = open_log(self.config)
+            os.dup2(fd, self._log, inheritable=False)
+            os.close(fd)
+        return self._log
+
+    # Ending.
+
+    def disown(self) -> None:
+        """The names of unix sockets are another's now."""
+        for listener in self.listeners:
+            listener.disown()
+
+    def stop_listening(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+
+def hold(config: Config, inherited: Held) -> Holdings:
+    """StartError."""
+    log = open_log(config)
+    return Holdings(config, listen_on_all(config, inherited), log)
+
+
+def listen_on_all(config: Config, held: Held) -> Held:
+    """All or none; those that are held already are the same. StartError."""
+    left, found = list(held), []
+    try:
+        for address in config.bind:
+            here = next((one for one in left if one[0] == address), None)
+            if here:
+                left.remove(here)
+            found.append(here or (address, listen(address, config.backlog)))
+    except StartError:
+        _close_all_but(found, held)
+        raise
+    return found
+
+
+def _close_all_but(some: Held, others: Held) -> None:
+    kept = [listener for _, listener in others]
+    for _, listener in some:
+        if listener not in kept:
+            listener.close()
+
+
+def open_log(config: Config) -> int:
+    """The descriptor of --access-log's file; -1: there is none. StartError."""
+    if config.access_log in ("-", "off"):
+        return -1
+    try:
+        return Sink.open(config.access_log).fd
+    except OSError as error:
+        raise StartError(
+            f"access-log: {config.access_log!r}: {error.strerror}; name a file that can be written"
+        ) from None
+
+
+def inherit(text: str) -> Held:
+    """The listeners that `bequest` has named, in the process that inherited them. StartError."""
+    try:
+        return [_inherited(*item) for item in json.loads(text)] if text else []
+    except (ValueError, TypeError, OSError):
+        raise StartError(
+            f"{INHERITED}={text}: no listeners; start pyweb without this variable"
+        ) from None
+
+
+def bequest(held: Held) -> str:
+    return json.dumps([[one.sock.fileno(), str(where)] for where, one in held])
+
+
+def _inherited(fd: int, name: str) -> tuple[Address, Listener]:
+    sock = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    where = address(name)
+    return where, Listener(sock, where.path)
