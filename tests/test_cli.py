@@ -337,8 +337,22 @@ def test_first_and_last_words(serve: ServeFixture, site: Path) -> None:
     server = serve()
     assert server.ask("/hello.txt").status == 200
     assert server.stop() == 0
-    first, stopping, stopped = said(server)
-    assert first == f"serving {site}: mode fork, engine {ENGINES[0]}, up to 1024 processes"
+    serving, processes, limits, protections, stopping, stopped = said(server)
+    assert serving == f"serving {site} on {server.url}"
+    assert re.fullmatch(
+        f"processes: mode fork, engine {ENGINES[0]}, up to 1024, as (root|user [0-9]+);"
+        " the system allows .*[0-9]+ descriptors.*",
+        processes,
+    )
+    assert limits == (
+        "limits: head 64K in 20 s, body 1G in 60 s, answer in 60 s, more at 500 bytes/s;"
+        " idle 15 s, a process within 10 s, the end within 30 s"
+    )
+    assert re.fullmatch(
+        "protections: paths stay inside by .*, dot files hidden, a crash answers 500;"
+        " idle connections hold no process; share of a client: none",
+        protections,
+    )
     assert re.fullmatch(r"stopping: \d connections have 30 s", stopping)
     assert stopped == "stopped: 1 connections served, 0 refused, 0 cut"
 
@@ -352,7 +366,7 @@ def test_no_warnings(serve: ServeFixture, engine: str) -> None:
         assert server.ask("/hello.txt").status == 503
     until(lambda: server.ask("/sub/").status == 200, "the share to be free")
     assert server.stop() == 0
-    assert len(said(server)) == 3
+    assert len(said(server)) == 6
     assert '"status": 503' in server.stdout()
 
 
@@ -374,7 +388,7 @@ def test_closed_stdout(site: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
         assert process.stderr is not None
-        assert len(process.stderr.read().splitlines()) == 3
+        assert len(process.stderr.read().splitlines()) == 6
 
 
 def test_signal_before_the_server(site: Path) -> None:
@@ -400,7 +414,7 @@ def test_an_unprivileged_user(serve: ServeFixture, public: Path) -> None:
     server = serve(directory=public / "site", **nobody)
     assert server.ask("/hello.txt").status == 200
     assert server.stop() == 0
-    assert len(said(server)) == 3
+    assert len(said(server)) == 6
     assert len(server.log()) == 1
 
 
@@ -434,4 +448,4 @@ def test_a_read_only_system(site: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
         assert process.stderr is not None
-        assert len(process.stderr.read().splitlines()) == 3
+        assert len(process.stderr.read().splitlines()) == 6

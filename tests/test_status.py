@@ -549,6 +549,7 @@ def test_many_processes_take_many_lines() -> None:
     }  # fmt: skip
     server: Facts = {
         "version": "1", "urls": ["u"], "directory": "d", "mode": "fork", "engine": "e",
+        "served_by": "by", "limits": "", "protections": "",
         "generation": 1, "uptime_seconds": 1, "supervisor_pid": 5, "slots": 200,
         "states": {"idle": 130}, "processes": [process] * 130,
         "totals": dict.fromkeys(

@@ -12,7 +12,7 @@ listed before it (tests/test_layers.py):
  4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  shares  worker
                  dispatcher
  5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
-                 accept  backlog  account  master
+                 accept  backlog  account  introduce  master
  6 server        handover  generation  holdings  spawn  terminal  upgrade  supervisor  server
  7 door          procfs  status  statustext  watch  cli  __main__
 """

@@ -24,7 +24,10 @@ class Account:
         self._entrance = entrance
         self._refusals = refusals
 
-    def describe(self, config: Config, urls: Iterable[str], directory: str) -> None:
+    def describe(
+        self, config: Config, urls: Iterable[str], directory: str, words: Iterable[tuple[str, str]]
+    ) -> None:
+        """`words`: what else is to be shown of it (introduce.py)."""
         self._board.describe(
             [
                 *(("url", url) for url in urls),
@@ -33,6 +36,7 @@ class Account:
                 ("engine", config.engine),
                 ("max-connections", str(config.max_connections)),
                 ("version", __version__),
+                *words,
             ]
         )
 

@@ -28,6 +28,7 @@ from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
 from .fork_mode import ForkMode
 from .handover import Handover, read_all
+from .introduce import introduction
 from .journal import Journal, Sink, complain
 from .listen import Listener
 from .master import Master
@@ -154,7 +155,9 @@ def _run(
             log.sink.turn_to(fd)
 
     account = Account(board, mode=mode, entrance=entrance, refusals=refusals)
-    account.describe(config, [one.url for one in listeners], _absolute(config.directory))
+    directory, urls = _absolute(config.directory), [one.url for one in listeners]
+    words = introduction(config, root, directory, urls)
+    account.describe(config, urls, directory, words.items())
     if not board.has_memfd:
         journal.say("no memfd here: pyweb status will not find this server")
     master = Master(
@@ -170,7 +173,9 @@ def _run(
         publish=account.publish,
         reopen=reopen,
     )
-    _prepare(config, journal)
+    for key, text in words.items():
+        journal.say(f"{key} {text}" if key == "serving" else f"{key}: {text}")
+    _prepare(journal)
     channel.say(READY)
     master.run()
     lost = mode.lost_lines + refusals.lost_lines
@@ -207,12 +212,8 @@ def _dispatching(
         raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
 
 
-def _prepare(config: Config, journal: Journal) -> None:
+def _prepare(journal: Journal) -> None:
     """The last things before the first fork."""
-    journal.say(
-        f"serving {_absolute(config.directory)}: mode {config.mode},"
-        f" engine {config.engine}, up to {config.max_connections} processes"
-    )
     # A crash leaves its Python stack on stderr; the children inherit it.
     try:
         faulthandler.enable(journal.sink.fd)

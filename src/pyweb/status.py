@@ -133,6 +133,8 @@ def _facts(reader: Reader, master: Facts) -> Facts:
         "mode": about.get("mode", ""),
         "engine": about.get("engine", ""),
         "version": about.get("version", ""),
+        **{key: about.get(key, "") for key in ("limits", "protections")},
+        "served_by": about.get("processes", ""),
         "max_connections": _number(about.get("max-connections", "")),
         "started_unix_seconds": began,
         "uptime_seconds": round(now - began, 3),
@@ -151,14 +153,14 @@ def _number(text: str) -> int:
 
 
 def _totals(reader: Reader, processes: list[Facts]) -> Facts:
-    """The master counts what is over; what lives tells itself."""
+    """The master counts what is over; what lives tells itself. (Lost lines the master counts
+    while their process lives.)"""
     totals = {name: reader.get(word) for name, word in _TOTALS.items()}
     for one in processes:
         totals["requests"] += one["requests"]
         totals["bytes"] += one["bytes"] + one["sending_bytes"]
         totals["served_connections"] += one["connections"] - one["turned_away"]
         totals["refused_connections"] += one["turned_away"]
-        totals["lost_log_lines"] += one["lost_log_lines"]
         if one["kind"] == KIND_NAMES[scoreboard.DISPATCHER]:
             totals["parked_connections"] += one["open_connections"]
     return totals

@@ -13,6 +13,9 @@ LETTERS = dict(zip(STATE_NAMES, ".SRWKCB_G", strict=True))
 _UNKNOWN = "?"
 _A_LINE = 64
 
+# What the server said of itself when it started.
+_WORDS = (("processes", "served_by"), ("limits", "limits"), ("protections", "protections"))
+
 # Heading, and whether numbers stand in it.
 _COLUMNS = (
     ("PID", True), ("KIND", False), ("GEN", True), ("STATE", False), ("AGE", True),
@@ -38,6 +41,7 @@ def _who(server: Facts) -> list[str]:
         f"pyweb {server['version']} on {' '.join(server['urls'])}",
         f"serves {server['directory']}: mode {server['mode']}, engine {server['engine']},"
         f" generation {server['generation']}, for {span(server['uptime_seconds'])}",
+        *(f"{name}: {server[key]}" for name, key in _WORDS if server[key]),
         f"{above}master {master['pid']}: {master['mappings']} mappings,"
         f" {master['private_pages']} private pages ({human(master['private_bytes'])} of"
         f" {human(master['resident_bytes'])} resident), {master['descriptors']} descriptors,"
