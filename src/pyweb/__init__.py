@@ -13,7 +13,7 @@ listed before it (tests/test_layers.py):
                  dispatcher
  5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
                  accept  backlog  account  master
- 6 server        handover  generation  supervisor  server
+ 6 server        handover  generation  notify  inherited  pidfile  supervisor  server
  7 door          procfs  status  statustext  watch  cli  __main__
 """
 

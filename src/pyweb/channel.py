@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import socket
 
-# Orders: let connections end, and end them.
-DRAIN, END = b"d", b"e"
-# News: it serves; it has been told to leave by somebody else, and serves no longer.
-READY, LEAVING = b"r", b"l"
+# Orders: let connections end, and end them; say that your loop turns.
+DRAIN, END, CHECK = b"d", b"e", b"c"
+# News: it serves; it has been told to leave by somebody else, and serves no longer; it turns.
+READY, LEAVING, ALIVE = b"r", b"l", b"a"
 
 
 class Channel:

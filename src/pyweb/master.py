@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from .channel import END, LEAVING, Channel
+from .channel import ALIVE, CHECK, DRAIN, END, LEAVING, Channel
 from .config import Config
 from .errors import Reason
 from .journal import Journal
@@ -103,9 +103,11 @@ class Master:
         orders = self._channel.hear()
         if self._channel.gone:
             self._poll.unregister(self._channel.fd)
+        if CHECK in orders:
+            self._channel.say(ALIVE)
         if END in orders:
             self._end_children()
-        elif orders or self._channel.gone:
+        elif DRAIN in orders or self._channel.gone:
             self._drain()
 
     def _drain(self) -> None:

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from resource import struct_rusage
 
 from . import channel as channels
-from .channel import DRAIN, END, LEAVING, READY, Channel
+from .channel import ALIVE, CHECK, DRAIN, END, LEAVING, READY, Channel
 from .child import ended_children
 from .clock import Backoff
 from .errors import EXIT_CANNOT_START, EXIT_DONE, Reason, StartError
 from .handover import Handover
 from .journal import Journal
 from .listen import Listener
+from .notify import Notifier
 from .obituary import Obituaries
 from .signals import OF_THE_TERMINAL, SignalPipe
 
@@ -62,6 +63,7 @@ class Supervisor:
         announce: Callable[[], None],
         signals: SignalPipe,
         journal: Journal,
+        notifier: Notifier,
         grace: float,
     ) -> None:
         self._handover = handover
@@ -69,6 +71,7 @@ class Supervisor:
         self._announce = announce
         self._signals = signals
         self._journal = journal
+        self._notifier = notifier
         self._grace = grace
         self._poll = select.poll()
         self._poll.register(signals.fd, select.POLLIN)
@@ -92,13 +95,14 @@ class Supervisor:
             self._reap()
             self._start_again()
             self._kill_late()
+            self._watch()
             self._journal.flush()
         self._journal.flush(at_once=True)
         return self._exit_code
 
     def _patience(self) -> int | None:
         """Milliseconds until something is due."""
-        due = [self._journal.next_flush()]
+        due = [self._journal.next_flush(), self._notifier.watch_at]
         if self._master is None:
             due.append(self._backoff.at)
         if self._kill_at:
@@ -164,6 +168,8 @@ class Supervisor:
         heard = master.channel.hear()
         if READY in heard:
             self._ready()
+        if ALIVE in heard:
+            self._notifier.watchdog()
         if LEAVING in heard and not self._stopping:
             self._leaving.append(master)
             self._master = None
@@ -171,9 +177,23 @@ class Supervisor:
             self._poll.unregister(master.channel.fd)
 
     def _ready(self) -> None:
-        if not self._announced and not self._stopping:
+        if self._stopping:
+            return
+        if not self._announced:
             self._announced = True
             self._announce()
+        urls = " ".join(listener.url for listener in self._listeners)
+        self._notifier.ready(f"generation {self._generation} serves {urls}")
+
+    def _watch(self) -> None:
+        """Not we but the master's loop is what systemd watches: one that hangs, or that can't be
+        started, must not be hidden. At the end we only wait, and --grace bounds that."""
+        if not self._notifier.is_time():
+            return
+        if self._stopping:
+            self._notifier.watchdog()
+        elif self._master is not None:
+            self._master.channel.say(CHECK)
 
     # Ending.
 
@@ -186,6 +206,9 @@ class Supervisor:
         """The names of unix sockets, and our copies of the listeners, must be gone before the
         master takes what is left: what came later would wait for nobody."""
         self._stopping = True
+        self._notifier.stopping(
+            f"connections have {self._grace:g} s" if order == DRAIN else "at once"
+        )
         for listener in self._listeners:
             listener.close()
         for master in self._all():
@@ -235,6 +258,7 @@ class Supervisor:
         how = self._obituaries.tell(code, usage) if code else "left"
         then = "; another is started" if self._announced else " before it served"
         self._journal.say(f"reason {Reason.MASTER_DIED:d}: master {master.pid} {how}{then}")
+        self._notifier.status(f"master {master.pid} {how}{then}")
         if not self._announced:
             self._exit_code = EXIT_CANNOT_START
         self._backoff.ended(master.started)
