@@ -445,6 +445,8 @@ def test_a_successor_gets_the_listeners(tmp_path: Path) -> None:
         before = [tcp, unix, foreign]
         environ = passed_on(before)
         fds = [one.sock.fileno() for one in before]
+        for fd in fds:
+            os.set_inheritable(fd, True)
         assert environ == {OWN: f"{fds[0]}:{fds[1]}u:{fds[2]}"}
         after = inherited_listeners(environ, os.getpid())
         assert environ == {}
