@@ -354,6 +354,29 @@ def test_unix_sockets_of_systemd_stay(manager: Manager, site: Path, tmp_path: Pa
         assert path.is_socket()
 
 
+def test_systemds_own_tool(tmp_path: Path, site: Path) -> None:
+    """The one that systemd has for trying it: it listens, and comes to us by exec."""
+    path = tmp_path / "web.sock"
+    tool = need("systemd-socket-activate")
+    command = [tool, "-l", str(path), "--fdname=http", sys.executable, "-m", "pyweb", str(site)]
+    with (tmp_path / "err").open("wb") as err:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err)
+    with process:
+        try:
+            until(path.is_socket, "the socket")
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE)
+                until(lambda: client.connect_ex(str(path)) == 0, "the tool to listen")
+                client.sendall(HELLO)
+                assert Client(client).answer().body == b"hello, world\n"
+            assert process.stdout is not None
+            assert process.stdout.readline().decode() == f"unix:{path}\n"
+        finally:
+            process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert path.is_socket()
+
+
 def test_they_come_instead_of_bind(
     manager: Manager, site: Path, listening: socket.socket, tmp_path: Path
 ) -> None:
