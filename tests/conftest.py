@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -201,12 +201,21 @@ class Client:
 class Server:
     """A running `python -m pyweb`; output goes to files, so that nothing ever waits for us."""
 
-    def __init__(self, directory: Path, scratch: Path, *options: str, **popen: object) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        scratch: Path,
+        *options: str,
+        launcher: Sequence[str] = (),
+        **popen: object,
+    ) -> None:
+        """launcher: a command that comes to ours by exec."""
         self.directory = directory
         self._has_pool = "prefork" in options or "thread" in options
         scratch.mkdir(parents=True, exist_ok=True)
         self._out, self._err = scratch / "stdout", scratch / "stderr"
-        command = [sys.executable, "-m", "pyweb", "0", "-d", str(directory), *options]
+        pyweb = [sys.executable, "-m", "pyweb"]
+        command = [*launcher, *pyweb, "0", "-d", str(directory), *options]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **popen
@@ -335,7 +344,7 @@ def serve(tmp_path: Path, site: Path) -> Iterator[ServeFixture]:
         children = server.children() if running else []
         server.stop(signal.SIGQUIT)
         assert "Traceback" not in server.stderr(), server.stderr()
-        assert [pid for pid in children if state_of(pid)] == []
+        until(lambda c=children: not any(map(state_of, c)), f"{children} to end")
 
 
 NOBODY = 65534

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from conftest import NOBODY, PATIENCE, ServeFixture, Server, need, until
 
 from pyweb import __version__
 from pyweb.cli import _arguments, configure
-from pyweb.config import OPTIONS
+from pyweb.config import MODES, OPTIONS
 from pyweb.parse import ENGINES
 
 PYWEB = [sys.executable, "-m", "pyweb"]
@@ -449,3 +450,35 @@ def test_a_read_only_system(site: Path) -> None:
         assert process.wait(PATIENCE) == 0
         assert process.stderr is not None
         assert len(process.stderr.read().splitlines()) == 6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_read_only_root_no_home_and_a_random_user(public: Path, mode: str) -> None:
+    """A container with as little as there can be: no variable but what Python needs, no place to
+    write, a user that no file knows. Not a word more than ever."""
+    uid = random.randrange(100_000, 1 << 31)
+    shell = (
+        "mount -o remount,bind,ro / 2>/dev/null || mount -o remount,ro / || exit 77;"
+        "for at in /tmp /run /var/tmp /dev/shm; do [ -d $at ] || continue;"
+        " mount -o bind,ro $at $at && mount -o remount,bind,ro $at || exit 77; done 2>/dev/null;"
+        f"cd / && exec setpriv --reuid {uid} --regid {uid} --clear-groups --no-new-privs"
+        f" env -i PYTHONPATH=$PYTHONPATH PYTHONWARNINGS=error PYTHONDEVMODE=1 TMPDIR=/nowhere"
+        f" {sys.executable} -m pyweb 0 {public}/site --mode {mode}"
+    )
+    need("setpriv")
+    command = [need("unshare"), "--mount", "/bin/sh", "-c", shell]
+    with started(command) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().strip()
+        if not url and process.wait(PATIENCE) == 77:
+            pytest.skip("the root can't be made read-only here")
+        assert get(url) == b"hello, world\n"
+        mounts = Path(f"/proc/{process.pid}/mounts").read_text()
+        assert re.search(r"^\S+ /tmp \S+ ro\b", mounts, re.M)
+        assert f"Uid:\t{uid}\t" in Path(f"/proc/{process.pid}/status").read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        lines = process.stderr.read().decode().splitlines()
+    assert all(re.match(STAMP, line) for line in lines), lines
+    assert len(lines) == 6, lines

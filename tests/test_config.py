@@ -78,6 +78,22 @@ GOOD: list[tuple[str, str, object]] = [
     ("min-rate", "0", 0),
     ("access-log", "off", "off"),
     ("log-format", "json", "json"),
+    ("pid-file", "/run/pyweb.pid", "/run/pyweb.pid"),
+    ("pid-file", "off", "off"),
+    ("socket-mode", "0660", 0o660),
+    ("socket-mode", "0000", 0),
+    ("socket-mode", "off", None),
+    *(
+        ("socket-owner", text, text)
+        for text in (
+            "www-data",
+            "www-data:adm",
+            ":adm",
+            "0:0",
+            "some.body@example.org",
+            "off",
+        )
+    ),
 ]
 
 BAD: list[tuple[str, str]] = [
@@ -120,6 +136,12 @@ BAD: list[tuple[str, str]] = [
     *(("min-rate", text) for text in ("-1", "500K")),
     *(("access-log", text) for text in ("", "a\0b")),
     *(("log-format", text) for text in ("", "common", "JSON")),
+    *(("pid-file", text) for text in ("", "a\0b")),
+    # 432 is what TOML makes of 0o660.
+    *(("socket-mode", text) for text in (
+        "", "660", "432", "0o660", "0888", "04755", "u=rw", "٠660",
+    )),
+    *(("socket-owner", text) for text in ("", ":", "a:", "a:b:c", "a b", "a\0", "a/b", "x" * 65)),
 ]  # fmt: skip
 
 
@@ -295,6 +317,7 @@ ROUND_TRIPS = [
     ["--header", f"X-Odd: {ODD}".replace("\x1b", "").replace("\x7f", ""), "--header", "Y: \udcff"],
     ["--access-log", ODD, "--log-format", "json", "--engine", "python"],
     ["--index", "a.html, \udcff.html,\x7f"],
+    ["--pid-file", ODD, "--socket-mode", "0006", "--socket-owner", "a:b"],
 ]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, ServeFixture, Server, until
+from unprivileged import as_nobody
 
 from pyweb.config import Address
 from pyweb.errors import StartError
@@ -149,6 +154,100 @@ def test_all_or_none(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+# Who may connect.
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0, 0o027, 0o777])
+def test_mode(serve: ServeFixture, tmp_path: Path, umask: int) -> None:
+    """What is asked for, whatever the umask is, which stays as it is; without, what it leaves."""
+    asked, left = tmp_path / "asked.sock", tmp_path / "left.sock"
+    server = serve("-b", f"unix:{asked}", "--socket-mode", "0660", umask=umask)
+    assert mode_of(asked) == 0o660
+    assert server.ask("/hello.txt").status == 200
+    status = Path(f"/proc/{server.master}/status").read_text()
+    assert f"Umask:\t{umask:04o}\n" in status
+    serve("-b", f"unix:{left}", umask=umask)
+    assert mode_of(left) == 0o777 & ~umask
+
+
+def test_owner(serve: ServeFixture, tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    import grp
+    import pwd
+
+    daemon, group = pwd.getpwnam("daemon").pw_uid, grp.getgrnam("daemon").gr_gid
+    path = tmp_path / "web.sock"
+    for owner, expected in [
+        ("daemon", (daemon, 0)),
+        ("daemon:daemon", (daemon, group)),
+        (":daemon", (0, group)),
+        ("12345:54321", (12345, 54321)),
+    ]:
+        server = serve("-b", f"unix:{path}", "--socket-owner", owner)
+        info = path.lstat()
+        assert (info.st_uid, info.st_gid) == expected
+        assert server.stop() == 0
+        assert not path.exists()
+
+
+def test_an_owner_that_can_not_be(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    for owner, part in [
+        ("no-such-user", "no user 'no-such-user'"),
+        (":no-such-group", "no group 'no-such-group'"),
+        ("99999999999999999999", "no user '99999999999999999999'"),
+    ]:
+        with pytest.raises(StartError, match=f"socket-owner: there is {part}"):
+            listen(unix(path), 5, None, owner)
+        assert not path.exists()
+
+
+def test_only_root_can_give_it_away() -> None:
+    """And what was bound already is gone again."""
+
+    def give() -> tuple[str, bool]:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "web.sock"
+            try:
+                listen(unix(path), 5, None, "0").close()
+            except StartError as error:
+                return str(error), path.exists()
+            return "", False
+
+    said, is_left = as_nobody(give)
+    assert "Operation not permitted; only root can give it to another user" in said
+    assert not is_left
+
+
+# The moment between bind(2) and listen(2), seen by an audit hook, which a process keeps for life.
+BETWEEN = """
+import os, socket, sys
+from pyweb.config import Address
+from pyweb.listen import listen
+path = sys.argv[1]
+def look(event, arguments):
+    if event == "os.chown":
+        with socket.socket(socket.AF_UNIX) as client:
+            print(oct(os.lstat(path).st_mode & 0o777), client.connect_ex(path))
+os.umask(0)
+sys.addaudithook(look)
+listen(Address("", path=path), 5, 0o600, "12345").close()
+"""
+
+
+def test_nobody_can_connect_before_it_is_as_it_should_be(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    command = [sys.executable, "-c", BETWEEN, str(tmp_path / "web.sock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == f"0o600 {errno.ECONNREFUSED}\n"
+
+
 # TCP.
 
 
@@ -188,6 +287,23 @@ def test_the_port_is_free_again_at_once(serve: ServeFixture) -> None:
     assert not listener.sock.getblocking()
     assert option(listener, socket.IPPROTO_TCP, socket.TCP_NODELAY)
     listener.close()
+
+
+@pytest.mark.parametrize("second", ["127.0.0.1", "0.0.0.0"])
+def test_two_servers_on_one_port(serve: ServeFixture, site: Path, second: str) -> None:
+    """One line that says what to do; the first goes on."""
+    server = serve()
+    done = subprocess.run(
+        [sys.executable, "-m", "pyweb", str(site), "-b", f"{second}:{server.port}"],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"pyweb: can't listen on {second}:{server.port}: Address already in use; something"
+        " listens there already (ss -ltnp tells what): stop it, or choose another port, or 0 for"
+        " any\n"
+    )
+    assert server.ask("/hello.txt").status == 200
 
 
 def test_no_new_connection_while_draining(serve: ServeFixture) -> None:

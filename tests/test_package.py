@@ -80,7 +80,8 @@ def try_out(wheel: Path, where: Path) -> Iterator[str]:
 
 def test_sdist_holds_what_a_build_needs(unpacked: Path) -> None:
     for name in ("src/pyweb/_fastparse.pyx", "src/pyweb/_fastparse.pxd", "LICENSE", "README.md",
-                 "tests/cases.py", "example/index.html", "src/pyweb/py.typed"):  # fmt: skip
+                 "tests/cases.py", "example/index.html", "src/pyweb/py.typed",
+                 "systemd/pyweb.service", "systemd/pyweb.socket"):  # fmt: skip
         assert (unpacked / name).is_file(), name
     assert not list(unpacked.rglob("*.c"))
     assert not (unpacked / "example" / "large.bin").exists()

@@ -342,7 +342,7 @@ def test_wrong_words(words: list[str]) -> None:
 def test_help() -> None:
     run = status("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.startswith("usage: pyweb status [PID]")
+    assert run.stdout.startswith("usage: pyweb status [PID|FILE]")
 
 
 def test_a_directory_of_that_name(serve: ServeFixture, tmp_path: Path) -> None:

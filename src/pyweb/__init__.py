@@ -13,7 +13,8 @@ listed before it (tests/test_layers.py):
                  dispatcher
  5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
                  accept  backlog  account  introduce  master
- 6 server        handover  generation  holdings  spawn  terminal  upgrade  supervisor  server
+ 6 server        handover  generation  notify  inherited  pidfile  holdings  spawn  terminal
+                 upgrade  supervisor  server
  7 door          procfs  status  statustext  watch  cli  __main__
 """
 

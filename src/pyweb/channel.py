@@ -15,8 +15,10 @@ from collections import deque
 RETIRE, DRAIN, END = b"t", b"d", b"e"
 # The pool is larger or smaller by one; the log goes to the descriptor that comes with the word.
 GROW, SHRINK, REOPEN = b"+", b"-", b"o"
-# News: it serves; it has been told to leave by somebody else, and serves no longer.
-READY, LEAVING = b"r", b"l"
+# Say that your loop turns.
+CHECK = b"c"
+# News: it serves; it has been told to leave by somebody else, and serves no longer; it turns.
+READY, LEAVING, ALIVE = b"r", b"l", b"a"
 _WORDS = 64
 
 

@@ -21,6 +21,7 @@ from .docroot import open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
 from .journal import complain
 from .parse import ENGINES
+from .pidfile import read_pid
 from .server import serve
 
 _COMMAND = "the command line"
@@ -34,7 +35,7 @@ Serves a directory over HTTP, a process for each connection.
   pyweb 8080 ~/site            another port, another directory
   pyweb -b 0.0.0.0 -b '[::]'   to the network, IPv4 and IPv6
   pyweb -b unix:/run/web.sock  on a unix socket
-  pyweb status [PID]           what goes on in the servers that run (pyweb status --help);
+  pyweb status [PID|FILE]      what goes on in the servers that run (pyweb status --help);
                                a directory of that name is ./status
 """
 
@@ -52,10 +53,10 @@ Sizes take K, M, G; times ms, s, m, h. SIGTERM lets connections end, a second on
 
 
 _STATUS_HELP = """\
-usage: pyweb status [PID] [--json | --watch]
+usage: pyweb status [PID|FILE] [--json | --watch]
 
 Shows what goes on in the servers that run: those that this user may look into (root: all), or
-the one whose supervisor or master is PID. Exit code 1: there is none.
+the one whose supervisor or master is PID, or whose --pid-file is FILE. Exit code 1: there is none.
 
       --json     one JSON document
       --watch    live, each second anew, until Ctrl-C (needs rich: pip install 'pyweb[watch]')
@@ -217,8 +218,11 @@ def version_text(engine: str | None) -> str:
 
 
 def _pid(text: str) -> int:
+    """A number, or else what stands in a pid file. One that is gone says: no server."""
+    if "/" in text or (not text.isdigit() and os.path.exists(text)):
+        return read_pid(text)
     if not re.fullmatch("[0-9]{1,10}", text) or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the pid of a process")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither the pid of a process nor a file")
     return int(text)
 
 

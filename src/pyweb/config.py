@@ -167,6 +167,22 @@ def header(value: str) -> tuple[bytes, bytes]:
     return raw_name, raw
 
 
+def permissions(value: str) -> int | None:
+    """Octal, with its zero: 660 could be the decimal number that TOML makes of 0o660."""
+    if value == "off":
+        return None
+    if not re.fullmatch("0[0-7]{3}", value):
+        raise ValueError('a mode in octal, four digits as in "0660", or off')
+    return int(value, 8)
+
+
+def owner(value: str) -> str:
+    """USER, USER:GROUP or :GROUP, each a name or a number; off."""
+    if not re.fullmatch(r"(?!:$)[\w.@$-]{0,64}(:[\w.@$-]{1,64})?", value) or not value:
+        raise ValueError("an owner: USER, USER:GROUP or :GROUP, or off")
+    return value
+
+
 @dataclass(frozen=True)
 class Option:
     """One option. `name` is the long option, the TOML key and (upper case, _) the variable.
@@ -194,7 +210,9 @@ class Option:
 
 
 _SERVE, _POOL = "What is served, and where", "The pool"
-_LIMIT, _TIME, _LOG = "Limits", "Times", "Log"
+_LIMIT, _TIME, _LOG, _SYSTEM = "Limits", "Times", "Log", "The system"
+
+DEFAULT_BIND = (Address("127.0.0.1", 8000),)
 
 OPTIONS: tuple[Option, ...] = (
     Option("bind", address, None, "ADDR[:PORT]",
@@ -255,6 +273,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("access-log", text, "-", "PATH", "a file, - for standard output, or off", _LOG),
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
+    Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
+    Option("socket-mode", permissions, "off", "MODE",
+           "permissions of unix sockets, as 0660; off: by the umask", _SYSTEM),
+    Option("socket-owner", owner, "off", "USER[:GROUP]",
+           "owner of unix sockets; off: whoever starts pyweb", _SYSTEM),
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}
@@ -299,6 +322,9 @@ class Config:
     grace: float
     access_log: str
     log_format: str
+    pid_file: str
+    socket_mode: int | None
+    socket_owner: str
 
 
 class Source:
@@ -357,8 +383,8 @@ def _addresses(
 ) -> tuple[Address, ...]:
     """A port goes to each address without one, or to all when a stronger source gave it."""
     stronger = port is not None and rank["port"] < rank["bind"]
-    default = 8000 if port is None else port
-    found = bind or (Address("127.0.0.1"),)
+    default = DEFAULT_BIND[0].port if port is None else port
+    found = bind or (Address(DEFAULT_BIND[0].host),)
     return tuple(
         a if a.path or (a.port is not None and not stronger) else Address(a.host, default)
         for a in found
@@ -419,6 +445,8 @@ def as_texts(config: Config) -> dict[str, bool | int | float | str | list[str]]:
             ]
         elif option.name == "index":
             shown[option.name] = ",".join(value)
+        elif option.name == "socket-mode":
+            shown[option.name] = "off" if value is None else f"{value:04o}"
         else:
             shown[option.name] = value
     return shown

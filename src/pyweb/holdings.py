@@ -7,21 +7,14 @@ of the system fails here, before anything is given up. Not here: signals, proces
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 
-from .config import Address, Config, address
+from .config import Address, Config
 from .errors import StartError
 from .handover import Handover
+from .inherited import Held
 from .journal import Sink
 from .listen import Listener, listen
-
-# By the address that was asked for: a port of 0 has become another, which must stay.
-Held = list[tuple[Address, Listener]]
-
-# In the environment of a supervisor that is to replace another: what it inherits.
-INHERITED = "PYWEB_INHERITED"
 
 
 class Holdings:
@@ -91,18 +84,26 @@ def hold(config: Config, inherited: Held) -> Holdings:
 
 
 def listen_on_all(config: Config, held: Held) -> Held:
-    """All or none; those that are held already are the same. StartError."""
-    left, found = list(held), []
+    """All or none. What is held already stays as it is, and where systemd has passed listeners,
+    those alone. StartError."""
+    if any(where is None for where, _ in held):
+        return held
+    left = list(held)
+    found: Held = []
     try:
         for address in config.bind:
             here = next((one for one in left if one[0] == address), None)
             if here:
                 left.remove(here)
-            found.append(here or (address, listen(address, config.backlog)))
+            found.append(here or (address, _listen(address, config)))
     except StartError:
         _close_all_but(found, held)
         raise
     return found
+
+
+def _listen(address: Address, config: Config) -> Listener:
+    return listen(address, config.backlog, config.socket_mode, config.socket_owner)
 
 
 def _close_all_but(some: Held, others: Held) -> None:
@@ -122,24 +123,3 @@ def open_log(config: Config) -> int:
         raise StartError(
             f"access-log: {config.access_log!r}: {error.strerror}; name a file that can be written"
         ) from None
-
-
-def inherit(text: str) -> Held:
-    """The listeners that `bequest` has named, in the process that inherited them. StartError."""
-    try:
-        return [_inherited(*item) for item in json.loads(text)] if text else []
-    except (ValueError, TypeError, OSError):
-        raise StartError(
-            f"{INHERITED}={text}: no listeners; start pyweb without this variable"
-        ) from None
-
-
-def bequest(held: Held) -> str:
-    return json.dumps([[one.sock.fileno(), str(where)] for where, one in held])
-
-
-def _inherited(fd: int, name: str) -> tuple[Address, Listener]:
-    sock = socket.socket(fileno=fd)
-    os.set_inheritable(fd, False)
-    where = address(name)
-    return where, Listener(sock, where.path)

@@ -9,12 +9,14 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 
 from .config import Address
 from .errors import StartError
 
 _CURES = {
-    errno.EADDRINUSE: "something listens there already; choose another port, or 0 for any",
+    errno.EADDRINUSE: "something listens there already (ss -ltnp tells what): stop it,"
+    " or choose another port, or 0 for any",
     errno.EACCES: "ports below 1024 need the right CAP_NET_BIND_SERVICE; choose another",
     errno.EADDRNOTAVAIL: "this machine has no such address; see `ip addr`",
     errno.EAFNOSUPPORT: "this machine has no such kind of address",
@@ -22,6 +24,7 @@ _CURES = {
 _CURES_UNIX = {
     errno.EADDRINUSE: "a server listens there, or it is no socket; choose another path",
     errno.EACCES: "choose a directory in which you may write",
+    errno.EPERM: "only root can give it to another user (--socket-owner)",
     errno.EROFS: "choose a directory in which you may write",
     errno.ENOENT: "make the directory first",
     errno.ENOTDIR: "make the directory first",
@@ -31,7 +34,8 @@ _NOT_SENT = 131072
 
 
 class Listener:
-    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end."""
+    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end; empty
+    where the name is somebody else's."""
 
     def __init__(self, sock: socket.socket, path: str = "") -> None:
         self.sock = sock
@@ -41,9 +45,19 @@ class Listener:
     @property
     def url(self) -> str:
         if self.sock.family == socket.AF_UNIX:
-            return f"unix:{self.sock.getsockname()}"
+            # Only an abstract name (unix(7)) is bytes; its NUL is written as ss does.
+            name = os.fsdecode(self.sock.getsockname())
+            return "unix:" + name.replace("\0", "@")
         host, port = self.sock.getsockname()[:2]
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    @property
+    def has_name(self) -> bool:
+        """A unix socket's, and it is ours to remove."""
+        try:
+            return bool(self._identity) and _identity(self._path) == self._identity
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Take the unix socket's name away, if it still is ours.
@@ -51,14 +65,15 @@ class Listener:
         Before close(): as long as the socket is open, no other file can have its inode number.
         """
         try:
-            if self._identity and _identity(self._path) == self._identity:
+            if self.has_name:
                 os.unlink(self._path)
         except OSError:
             pass
         self._identity = None
 
     def disown(self) -> None:
-        """The name is another's to take away."""
+        """The name goes to another process that listens on the same socket, and removes it one
+        day."""
         self._identity = None
 
     def close(self) -> None:
@@ -72,11 +87,13 @@ def _identity(path: str) -> tuple[int, int]:
     return info.st_dev, info.st_ino
 
 
-def listen(address: Address, backlog: int) -> Listener:
-    """StartError."""
+def listen(address: Address, backlog: int, mode: int | None = None, owner: str = "off") -> Listener:
+    """mode, owner: of a unix socket (--socket-mode, --socket-owner). StartError."""
     cures = _CURES_UNIX if address.path else _CURES
     try:
-        return _listen_unix(address, backlog) if address.path else _listen_tcp(address, backlog)
+        if address.path:
+            return _listen_unix(address.path, backlog, mode, _ids(owner))
+        return _listen_tcp(address, backlog)
     except socket.gaierror as error:
         raise StartError(f"{address}: {error.strerror}; name an address of this machine") from None
     except OSError as error:
@@ -99,34 +116,85 @@ def _listen_tcp(address: Address, backlog: int) -> Listener:
         if family == socket.AF_INET6:
             # "::" is IPv6 alone, so that 0.0.0.0 can stand beside it and peers have one spelling.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # Connections inherit it: a small answer must never wait for an acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Or a client that reads slowly but steadily looks as if it stalled: without it a
-            # socket with megabytes to send has room again only when a third of them has left.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
+        tune(sock)
         sock.bind(where)
-        return _listening(sock, backlog)
+        sock.setblocking(False)
+        sock.listen(backlog)
+        return Listener(sock)
     except BaseException:
         sock.close()
         raise
 
 
-def _listen_unix(address: Address, backlog: int) -> Listener:
-    _remove_stale(address.path)
+def tune(sock: socket.socket) -> None:
+    """What the connections of a TCP listener inherit."""
+    if sock.family == socket.AF_UNIX:
+        return
+    # A small answer must never wait for an acknowledgement.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # Or a client that reads slowly but steadily looks as if it stalled: without it a
+        # socket with megabytes to send has room again only when a third of them has left.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
+
+
+def _listen_unix(path: str, backlog: int, mode: int | None, owner: tuple[int, int]) -> Listener:
+    """Nobody can connect before listen(2), and then mode and owner are what they should be."""
+    _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(address.path)
-        return _listening(sock, backlog, address.path)
+        _bind(sock, path, mode)
     except BaseException:
         sock.close()
         raise
+    listener = Listener(sock, path)
+    try:
+        if owner != (-1, -1):
+            os.chown(path, *owner, follow_symlinks=False)
+        sock.setblocking(False)
+        sock.listen(backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
-def _listening(sock: socket.socket, backlog: int, path: str = "") -> Listener:
-    sock.setblocking(False)
-    sock.listen(backlog)
-    return Listener(sock, path)
+def _bind(sock: socket.socket, path: str, mode: int | None) -> None:
+    """The umask makes the mode: a chmod would come later, and would follow a name that another
+    may have put there since."""
+    if mode is None:
+        sock.bind(path)
+        return
+    before = os.umask(0o777 & ~mode)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+
+
+def _ids(owner: str) -> tuple[int, int]:
+    """uid and gid; -1: as they are. StartError."""
+    if owner == "off":
+        return -1, -1
+    import grp
+    import pwd
+
+    user, _, group = owner.partition(":")
+    uid = _id(user, "user", lambda name: pwd.getpwnam(name).pw_uid)
+    return uid, _id(group, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _id(name: str, what: str, look_up: Callable[[str], int]) -> int:
+    if not name:
+        return -1
+    try:
+        if not (name.isascii() and name.isdigit()):
+            return look_up(name)
+        if int(name) < 1 << 32:
+            return int(name)
+    except KeyError:
+        pass
+    raise StartError(f"socket-owner: there is no {what} {name!r}; name one, or give its number")
 
 
 def _remove_stale(path: str) -> None:

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from .channel import DRAIN, END, GROW, LEAVING, REOPEN, RETIRE, SHRINK, Channel
+from .channel import ALIVE, CHECK, DRAIN, END, GROW, LEAVING, REOPEN, RETIRE, SHRINK, Channel
 from .config import Config
 from .errors import Reason
 from .journal import Journal
@@ -117,6 +117,8 @@ class Master:
             self._drain()
         elif order == RETIRE:
             self._retire()
+        elif order == CHECK:
+            self._channel.say(ALIVE)
         elif order == REOPEN and self._channel.fds:  # or we had no descriptor for it
             self._reopen(self._channel.fds.popleft())
             self._mode.renew()

@@ -10,10 +10,13 @@ import os
 import signal
 from collections.abc import Callable
 
-from .config import Config
+from .config import DEFAULT_BIND, Config
 from .errors import StartError
-from .holdings import INHERITED, hold, inherit
+from .holdings import hold
+from .inherited import inherited_listeners
 from .journal import Journal, Sink
+from .notify import Notifier
+from .pidfile import PidFile
 from .signals import HEARD, SignalPipe
 from .spawn import READY_FD
 from .supervisor import Supervisor
@@ -25,29 +28,51 @@ def serve(config: Config, read_config: Callable[[], Config]) -> int:
     read_config  the configuration once more, when SIGHUP asks for it
     """
     stdout, journal = Sink(1), Journal(Sink(2))
-    inherited = inherit(os.environ.pop(INHERITED, ""))
+    notifier = Notifier(os.environ, os.getpid())
     ready = _ready_fd()
+    given = inherited_listeners(os.environ, os.getpid())
     signals = SignalPipe(_heard())  # from here on a signal ends us in order
-    holdings = hold(config, inherited)
+    holdings = hold(config, given)
+    if any(where is None for where, _ in given) and config.bind != DEFAULT_BIND:
+        journal.say("bind and port are not obeyed: systemd passes the listeners (LISTEN_FDS)")
+    pid_file: PidFile | None = None
+
+    def write_pid_file(predecessor: int = 0) -> None:
+        nonlocal pid_file
+        if config.pid_file != "off":
+            pid_file = PidFile(config.pid_file, os.getpid(), predecessor)
 
     def announce() -> None:
-        if ready >= 0:  # to whom we replace: it has told the addresses
-            os.write(ready, b".")
-            os.close(ready)
+        if ready >= 0:
+            succeed()
             return
         for listener in holdings.listeners:
             stdout.write(listener.url.encode("utf-8", "surrogateescape") + b"\n")
 
+    def succeed() -> None:
+        """Whom we replace has told the addresses; its file stands until here."""
+        try:
+            write_pid_file(os.getppid())
+        except StartError as error:
+            journal.say(str(error))
+        os.write(ready, b".")
+        os.close(ready)
+
     try:
+        if ready < 0:
+            write_pid_file()
         return Supervisor(
             holdings,
             read_config=read_config,
             announce=announce,
             signals=signals,
             journal=journal,
+            notifier=notifier,
         ).run()
     finally:
         holdings.stop_listening()
+        if pid_file is not None:
+            pid_file.remove()
         signals.deafen()
 
 

@@ -17,7 +17,7 @@ from . import channel as channels
 from .channel import Channel
 from .errors import StartError
 from .handover import Handover
-from .holdings import INHERITED, Held, bequest
+from .inherited import Held, passed_on
 from .signals import OF_THE_TERMINAL
 
 # What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
@@ -73,11 +73,11 @@ def _spawn_master(handover: Handover, channel: socket.socket) -> int:
     return pid
 
 
-def start_supervisor(held: Held) -> tuple[int, int]:
+def start_supervisor(held: Held, more: dict[str, str]) -> tuple[int, int]:
     """Its pid, and the descriptor where it says a byte when it serves, or hangs up. StartError."""
     try:
         ready, theirs = os.pipe()
-        environ = os.environ | {INHERITED: bequest(held), READY_FD: str(theirs)}
+        environ = os.environ | more | passed_on(held) | {READY_FD: str(theirs)}
         command = [sys.executable, *sys.orig_argv[1:]]
         try:
             with _left_to_heirs([theirs, *(one.sock.fileno() for _, one in held)]):

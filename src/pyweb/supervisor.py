@@ -18,13 +18,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from resource import struct_rusage
 
-from .channel import DRAIN, END, GROW, LEAVING, READY, REOPEN, RETIRE, SHRINK
+from .channel import ALIVE, CHECK, DRAIN, END, GROW, LEAVING, READY, REOPEN, RETIRE, SHRINK
 from .child import ended_children
 from .clock import Backoff
 from .config import Config
 from .errors import EXIT_CANNOT_START, EXIT_DONE, Reason, StartError, UsageError
 from .holdings import Holdings
 from .journal import Journal
+from .notify import Notifier
 from .obituary import Obituaries
 from .signals import SignalPipe
 from .spawn import Master, start_master
@@ -59,12 +60,14 @@ class Supervisor:
         announce: Callable[[], None],
         signals: SignalPipe,
         journal: Journal,
+        notifier: Notifier,
     ) -> None:
         self._holdings = holdings
         self._read_config = read_config
         self._announce = announce
         self._signals = signals
         self._journal = journal
+        self._notifier = notifier
         self._terminal = Terminal()
         self._poll = select.poll()
         self._poll.register(signals.fd, select.POLLIN)
@@ -93,13 +96,14 @@ class Supervisor:
             self._reap()
             self._start_again()
             self._kill_late()
+            self._watch()
             self._journal.flush()
         self._journal.flush(at_once=True)
         return self._exit_code
 
     def _patience(self) -> int | None:
         """Milliseconds until something is due."""
-        due = [self._journal.next_flush()]
+        due = [self._journal.next_flush(), self._notifier.watch_at]
         if self._master is None and not self._is_ending():
             due.append(self._backoff.at)
         if self._kill_at:
@@ -145,6 +149,8 @@ class Supervisor:
             heard = master.channel.hear()
             if READY in heard:
                 self._ready(master)
+            if ALIVE in heard and master is self._master:
+                self._notifier.watchdog()
             if LEAVING in heard and master is self._master and not self._stopping:
                 self._leave(master)
                 self._master = None
@@ -170,7 +176,19 @@ class Supervisor:
         if not self._announced:
             self._announced = True
             self._announce()
+        urls = " ".join(listener.url for listener in self._holdings.listeners)
+        self._notifier.ready(f"generation {master.generation} serves {urls}")
         self._do_wanted()
+
+    def _watch(self) -> None:
+        """Not we but the master's loop is what systemd watches: one that hangs, or that can't be
+        started, must not be hidden. At the end we only wait, and --grace bounds that."""
+        if not self._notifier.is_time():
+            return
+        if self._is_ending():
+            self._notifier.watchdog()
+        elif self._master is not None:
+            self._master.channel.say(CHECK)
 
     # Signals.
 
@@ -209,16 +227,21 @@ class Supervisor:
     # SIGHUP: the configuration is read anew, and a new master serves it.
 
     def _begin_reload(self) -> None:
+        self._notifier.reloading()
         try:
             holdings = self._holdings.changed(self._read_config())
         except (UsageError, StartError) as error:
-            self._journal.say(f"not reloaded, all is as it was: {error}")
+            self._say_not_reloaded(str(error))
             return
         try:
             self._reload = _Reload(self._spawn(holdings), holdings)
         except StartError as error:
             holdings.close_all_but(self._holdings)
-            self._journal.say(f"not reloaded, all is as it was: {error}")
+            self._say_not_reloaded(str(error))
+
+    def _say_not_reloaded(self, why: str) -> None:
+        self._journal.say(f"not reloaded, all is as it was: {why}")
+        self._notifier.ready(f"not reloaded: {why}")
 
     def _switch(self, reload: _Reload) -> None:
         """The new one serves; only now the old one stops accepting."""
@@ -234,7 +257,7 @@ class Supervisor:
     def _not_reloaded(self, reload: _Reload, how: str) -> None:
         self._reload = None
         reload.holdings.close_all_but(self._holdings)
-        self._journal.say(f"not reloaded, all is as it was: master {reload.master.pid} {how}")
+        self._say_not_reloaded(f"master {reload.master.pid} {how}")
         self._do_wanted()
 
     # SIGUSR1, SIGTTIN, SIGTTOU.
@@ -273,7 +296,7 @@ class Supervisor:
             self._journal.say("no upgrade: PID 1 can't leave; start another container")
             return
         try:
-            self._upgrade = Upgrade(self._holdings.held)
+            self._upgrade = Upgrade(self._holdings.held, self._notifier.environ())
         except StartError as error:
             self._journal.say(f"no upgrade: {error}")
             return
@@ -288,6 +311,7 @@ class Supervisor:
         self._end_upgrade(upgrade)
         if state == SERVES:
             self._replaced = True
+            self._notifier.main_pid(upgrade.pid)
             self._journal.say(f"supervisor {upgrade.pid} serves; this one ends")
             self._holdings.disown()
             self._holdings.stop_listening()
@@ -309,6 +333,8 @@ class Supervisor:
         """The names of unix sockets, and our copies of the listeners, must be gone before the
         master takes what is left: what came later would wait for nobody."""
         self._stopping = True
+        grace = 0.0 if order == END else self._holdings.config.grace
+        self._notifier.stopping(f"connections have {grace:g} s" if grace else "at once")
         if self._upgrade:
             self._upgrade.take_back()
             self._end_upgrade(self._upgrade)
@@ -317,7 +343,6 @@ class Supervisor:
             self._reload.holdings.stop_listening()
         for master in self._all():
             master.channel.say(order)
-        grace = 0.0 if order == END else self._holdings.config.grace
         kill_at = time.monotonic() + grace + _BEYOND_GRACE
         # Whoever asks again and again must not put it off.
         self._kill_at = min(self._kill_at or kill_at, kill_at)
@@ -371,6 +396,7 @@ class Supervisor:
             return
         then = "; another is started" if self._announced else " before it served"
         self._journal.say(f"reason {Reason.MASTER_DIED:d}: master {master.pid} {how}{then}")
+        self._notifier.status(f"master {master.pid} {how}{then}")
         if not self._announced:
             self._exit_code = EXIT_CANNOT_START
         self._backoff.ended(master.started)

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 
-from .holdings import Held
+from .inherited import Held
 from .spawn import start_supervisor
 
 STARTING, SERVES, FAILED = range(3)
@@ -23,9 +23,9 @@ class Upgrade:
     until  the moment (monotonic) when it has taken too long
     """
 
-    def __init__(self, held: Held) -> None:
-        """StartError."""
-        self.pid, self.fd = start_supervisor(held)
+    def __init__(self, held: Held, environ: dict[str, str]) -> None:
+        """`environ`: what its environment has besides ours. StartError."""
+        self.pid, self.fd = start_supervisor(held, environ)
         self.until = time.monotonic() + READY_WITHIN
 
     def state(self) -> int:
