@@ -9,12 +9,12 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  connection
- 4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  shares  worker
-                 dispatcher
- 5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
-                 accept  backlog  account  master
+ 4 child         parking  child  obituary  _fastfork  ledger  verdicts  keeper  gate  shares
+                 worker  dispatcher
+ 5 master        listen  signals  channel  mode  losses  procfs  watchdog  dispatching
+                 fork_mode  pool_mode  accept  backlog  account  master
  6 server        handover  generation  supervisor  server
- 7 door          procfs  status  statustext  watch  cli  __main__
+ 7 door          status  statustext  watch  cli  __main__
 """
 
 __version__ = "0.1.0"

@@ -39,6 +39,7 @@ from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
 from .signals import HEARD_BY_MASTER, OF_THE_TERMINAL, SignalPipe
 from .static import StaticSite
+from .watchdog import Watchdog
 
 
 def main(fd: int) -> int:
@@ -116,7 +117,8 @@ def _run(
             dispatching = _dispatching(service, board, tuple(shared), lifeline)
         parker = dispatching.parker if dispatching else None
         child = Child(service, tuple(shared), lifeline, parker)
-        mode = ForkMode(child, board, journal, dispatching)
+        watchdog = Watchdog(config.timeout_request, "child", journal)
+        mode = ForkMode(child, board, journal, watchdog, dispatching)
         entrance = Acceptor(
             config,
             listeners=listeners,

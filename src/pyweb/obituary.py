@@ -37,10 +37,8 @@ class Obituaries:
 
     def tell(self, code: int, usage: struct_rusage) -> str:
         """Completes "worker 7 ..."; for an exit code that is not 0 (below 0: the signal)."""
-        seconds = usage.ru_utime + usage.ru_stime
-        used = f"it used {seconds:.1f} s of CPU, {usage.ru_maxrss / 1024:.0f} MB at most"
         by_whom = f", {self._by_whom(-code)}" if code < 0 else ""
-        return f"{how_it_ended(code)}{by_whom}; {used}"
+        return f"{how_it_ended(code)}{by_whom}; {what_it_used(usage)}"
 
     def _by_whom(self, number: int) -> str:
         name = signal_name(number)
@@ -57,6 +55,12 @@ class Obituaries:
         struck = _kills(self._counter) > self._killed
         self._killed += struck
         return struck
+
+
+def what_it_used(usage: struct_rusage) -> str:
+    """In all its life."""
+    seconds = usage.ru_utime + usage.ru_stime
+    return f"it used {seconds:.1f} s of CPU, {usage.ru_maxrss / 1024:.0f} MB at most"
 
 
 def what_it_did(peer: str, request: bytes) -> str:
