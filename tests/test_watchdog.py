@@ -25,7 +25,6 @@ from pyweb.child import STACK
 from pyweb.config import MODES
 from pyweb.journal import Journal, Sink
 from pyweb.keeper import POSSIBLE
-from pyweb.parse import ENGINES
 from pyweb.scoreboard import SENT, STEP, THREAD, Slot
 from pyweb.watchdog import Watchdog
 
@@ -110,11 +109,10 @@ def hung_pid(server: Server) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", ["fork", *(pytest.param(m, marks=needs_keeper) for m in POOLS)])
 @pytest.mark.parametrize("target", ["/spin", "/sleep", "/hold"])
-def test_who_hangs_gets_a_504(hanging: ServeFixture, mode: str, engine: str, target: str) -> None:
-    server = hanging(mode, "--engine", engine)
+def test_who_hangs_gets_a_504(hanging: ServeFixture, mode: str, target: str) -> None:
+    server = hanging(mode)
     with asked(server, target + "?x") as client:
         answer = client.answer()
         assert (answer.status, answer["connection"]) == (504, "close")
@@ -231,7 +229,7 @@ def test_one_that_is_stopped(hanging: ServeFixture, mode: str) -> None:
     """It can say nothing, and is killed all the same."""
     server = hanging(mode)
     with asked(server, "/sleep") as client:
-        until(lambda: server.children(), "its process")
+        until(server.children, "its process")
         time.sleep(0.5)  # until it hangs; it says so nowhere
         (pid,) = server.children()
         os.kill(pid, signal.SIGSTOP)
@@ -256,7 +254,7 @@ def test_while_the_server_stops(hanging: ServeFixture, mode: str) -> None:
     """It need not wait for --grace."""
     server = hanging(mode)
     with asked(server, "/sleep") as client:
-        until(lambda: server.children(), "its process")
+        until(server.children, "its process")
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         if POSSIBLE or mode == "fork":
@@ -268,14 +266,13 @@ def test_while_the_server_stops(hanging: ServeFixture, mode: str) -> None:
 # Whom it leaves alone.
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mode", MODES)
-def test_slow_clients_live(hanging: ServeFixture, site: Path, mode: str, engine: str) -> None:
+def test_slow_clients_live(hanging: ServeFixture, site: Path, mode: str) -> None:
     """A download with pauses, one that nobody takes for a while, an upload piece by piece, a head
     piece by piece: all take longer than --timeout-request, and none is the server's fault."""
     with (site / "big").open("wb") as file:
         file.truncate(BIG)
-    server = hanging(mode, "--engine", engine, limit=0.5)
+    server = hanging(mode, limit=0.5)
     upload = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n"
     with (
         asked(server, "/big") as reader,
@@ -305,7 +302,7 @@ def test_slow_clients_live(hanging: ServeFixture, site: Path, mode: str, engine:
 def test_without_the_option_nobody_is_ended(hanging: ServeFixture, mode: str) -> None:
     server = hanging(mode, limit=0)
     with asked(server, "/sleep"):
-        until(lambda: server.children(), "its process")
+        until(server.children, "its process")
         before = server.children()
         time.sleep(3)
         assert server.children() == before
