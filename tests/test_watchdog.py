@@ -6,6 +6,7 @@ The servers run a copy of the package in which some requests hang, each in its o
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -148,6 +149,16 @@ def test_who_hangs_gets_a_504(hanging: ServeFixture, mode: str, target: str) -> 
     told = server.stderr()
     assert told.index(" hangs for ") < told.index("in hang_as_asked") < told.index("our watchdog")
     assert "reason 87" not in told
+
+
+@pytest.mark.parametrize("mode", ["fork", pytest.param("prefork", marks=needs_keeper)])
+def test_the_log_has_the_time(hanging: ServeFixture, mode: str) -> None:
+    server = hanging(mode, "--log-format", "json")
+    with asked(server, "/sleep") as client:
+        assert client.answer().status == 504
+    entry = json.loads(server.wait_for_log(1)[0])
+    assert (entry["status"], entry["reason"], entry["target"]) == (504, 91, "GET /sleep")
+    assert entry["seconds"] >= LIMIT
 
 
 @pytest.mark.parametrize("mode", MODES)
