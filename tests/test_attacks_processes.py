@@ -25,6 +25,7 @@ from conftest import PATIENCE, Client, ServeFixture, Server, children_of, state_
 from test_parking import clients, dispatcher, sockets, the_dispatcher, until_parked
 
 from pyweb.accesslog import AccessLog
+from pyweb.child import END
 from pyweb.config import Source, build
 from pyweb.connection import Past
 from pyweb.dispatcher import Dispatcher
@@ -201,7 +202,7 @@ def test_the_end_of_a_young_dispatcher(serve: ServeFixture) -> None:
         end = time.monotonic() + PATIENCE
         while not (young := set(children_of(server.master)) - {before}):
             assert time.monotonic() < end, "no other is started"
-        os.kill(young.pop(), signal.SIGUSR1)
+        os.kill(young.pop(), END)
 
 
 def test_what_arrives_when_the_dispatcher_has_nothing_left() -> None:

@@ -351,7 +351,7 @@ def test_first_and_last_words(serve: ServeFixture, site: Path) -> None:
     )
     assert re.fullmatch(
         "protections: paths stay inside by .*, dot files hidden, a crash answers 500;"
-        " idle connections hold no process; share of a client: none",
+        " idle connections hold no process; watchdog off; share of a client: none",
         protections,
     )
     assert re.fullmatch(r"stopping: \d connections have 30 s", stopping)

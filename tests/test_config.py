@@ -72,6 +72,8 @@ GOOD: list[tuple[str, str, object]] = [
     ("timeout-header", "0.001", 0.001),
     ("timeout-body", "500ms", 0.5),
     ("timeout-write", "5m", 300.0),
+    ("timeout-request", "0", 0.0),
+    ("timeout-request", "30", 30.0),
     ("timeout-idle", "1.5 h", 5400.0),
     ("timeout-queue", "0", 0.0),
     ("grace", "2000000", 2_000_000.0),
@@ -129,7 +131,7 @@ BAD: list[tuple[str, str]] = [
     *(("timeout-header", text) for text in (
         "0", "-1", "", "x", "1d", "inf", "nan", "1e3", "0.0001", "2000001", "999999999h", "0.1ms",
     )),
-    *((name, "-1") for name in ("timeout-body", "timeout-write", "timeout-idle", "timeout-queue")),
+    *((f"timeout-{phase}", "-1") for phase in ("body", "write", "request", "idle", "queue")),
     *(("timeout-idle", text) for text in ("0", "0s", "0.0 ms")),
     *(("grace", text) for text in ("-1", "600h")),
     *(("keepalive-requests", text) for text in ("-1", "")),
@@ -169,6 +171,7 @@ def test_defaults_of_the_contract() -> None:
     assert (found.max_connections, found.per_client, found.backlog) == (1024, 0, 2048)
     assert (found.timeout_header, found.timeout_body, found.timeout_write) == (20, 60, 60)
     assert (found.timeout_idle, found.timeout_queue, found.grace) == (15, 10, 30)
+    assert found.timeout_request == 0
     assert (found.min_rate, found.keepalive_requests, found.max_body) == (500, 0, 1 << 30)
     assert (found.limit_line, found.limit_head, found.limit_fields) == (8190, 65536, 100)
     assert (found.access_log, found.log_format, found.no_listing) == ("-", "combined", False)

@@ -135,6 +135,22 @@ def test_who_ended_it_and_what_it_used(pool: Server) -> None:
     assert 5 <= int(match[2]) < 500
 
 
+def test_the_hard_limit_is_named(serve: ServeFixture) -> None:
+    """`ulimit -t` sets both limits; the kernel sends SIGKILL then, and nothing before."""
+    server = serve(
+        "--mode", "prefork", "--workers", "1",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (3, 3)),
+    )  # fmt: skip
+    pid = worker_of(server)
+    with server.connect() as client, contextlib.suppress(OSError, EOFError):
+        while True:
+            client.send(HELLO * 100)
+            for _ in range(100):
+                client.answer()
+    said = rf"worker {pid}.* was ended by SIGKILL, by a limit; it used "
+    until(lambda: re.search(said, server.stderr()), "the death to be told")
+
+
 @pytest.fixture
 def control_group() -> Iterator[Path]:
     """The cgroup.procs of one with 64 MB; for a server that is stopped before it goes."""

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, Client, ServeFixture, Server, state_of, until
 
+from pyweb.child import END
 from pyweb.scoreboard import Scoreboard
 
 HELLO = b"GET /hello.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -401,7 +402,7 @@ def test_killed_child_harms_no_other(serve: ServeFixture, number: int) -> None:
 
 
 def test_one_connection_can_be_ended(serve: ServeFixture, site: Path) -> None:
-    """SIGTERM to a child: after the answer that it sends. SIGUSR1: now, with a line."""
+    """SIGTERM to a child: after the answer that it sends. END: now, with a line."""
     server = serve("--timeout-idle", "3600")
     with connect(server) as idle:
         idle.send(HELLO.replace(b"Connection: close\r\n", b""))
@@ -421,7 +422,7 @@ def test_one_connection_can_be_ended(serve: ServeFixture, site: Path) -> None:
         busy.send(large(site))
         find_child(server, busy)
         assert busy.sock.recv(1)
-        os.kill(busy.pid, signal.SIGUSR1)
+        os.kill(busy.pid, END)
         busy.rest()
     assert [reason_of(line) for line in server.wait_for_log(3)] == [0, 0, 86]
 

@@ -9,13 +9,13 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  connection
- 4 child         parking  child  obituary  _fastfork  ledger  keeper  gate  shares  worker
-                 dispatcher
- 5 master        listen  signals  channel  mode  losses  dispatching  fork_mode  pool_mode
-                 accept  backlog  account  introduce  master
+ 4 child         parking  child  obituary  _fastfork  ledger  verdicts  keeper  gate  shares
+                 worker  dispatcher
+ 5 master        listen  signals  channel  mode  losses  procfs  watchdog  dispatching
+                 fork_mode  pool_mode  accept  backlog  account  introduce  master
  6 server        handover  generation  notify  inherited  pidfile  holdings  spawn  terminal
                  upgrade  supervisor  server
- 7 door          procfs  status  statustext  watch  cli  __main__
+ 7 door          status  statustext  watch  cli  __main__
 """
 
 __version__ = "0.1.0"

@@ -342,10 +342,10 @@ class Acceptor:
     def _answer_crashes(self) -> None:
         for crash in self._mode.crashes():
             if crash.sock is None:
-                self._refusals.note(crash.peer, crash.line, crash.seconds, Reason.CHILD_DIED)
+                self._refusals.note(crash.peer, crash.line, crash.seconds, crash.reason)
                 continue
             fd = self._refusals.refuse(
-                crash.sock, crash.peer, crash.seconds, Reason.CHILD_DIED, crash.line
+                crash.sock, crash.peer, crash.seconds, crash.reason, crash.line
             )
             if fd is not None:
                 self._poll.register(fd, self._refusals.events(fd))

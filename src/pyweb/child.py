@@ -6,6 +6,7 @@ has closed every descriptor that isn't its own. Its exit code is 0 unless pyweb 
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import select
@@ -23,17 +24,22 @@ from .connection import NEW, Connection, Past
 from .errors import Ended, Reason
 from .journal import Journal
 from .parking import pass_on
-from .scoreboard import Slot
+from .scoreboard import STEP, Slot
 from .service import Service
 from .transport import Transport
 from .wait import DRAINED, HEAD, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
 EXIT_DEFECT = 70
-# The master's word to leave now: what is being answered is logged as broken off, with ENDED.
-END = signal.SIGUSR1
-
-# The terminal's signals are for the master, which tells its children in its own way.
-_IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# The master's signals are such as nobody else sends: an operator's SIGUSR1 to all that is called
+# pyweb must end nothing. (A system without those has no others that are free.)
+# Leave now: what is being answered is logged as broken off, with ENDED.
+END = getattr(signal, "SIGRTMIN", signal.SIGUSR1)
+# The watchdog's question where a process hangs: Python's stack goes to stderr, at once and in C.
+STACK = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+# Held back around a fork: what the master handles, and what a child handles in its own way; the
+# rest is ignored in both. (To name all 64 would cost 90 us a fork: Python makes an enum member of
+# each that was blocked.)
+HELD = (signal.SIGTERM, signal.SIGCHLD, END, STACK)
 # How long a child stays for the next request, or for the rest of a head at which it is the first
 # to look, before it parks the connection. A page's next request follows within a round trip; a
 # process that sleeps so long costs less than another fork.
@@ -55,6 +61,7 @@ class Driver:
     answer.
 
     dispatcher   where connections are parked; None: they keep their process
+    clock        where the watchdog reads whether a step is being taken; None: there is none
     """
 
     def __init__(
@@ -63,11 +70,13 @@ class Driver:
         sock: socket.socket,
         lifeline: int,
         dispatcher: socket.socket | None = None,
+        clock: Slot | None = None,
     ) -> None:
         self._connection = connection
         self._sock = sock
         self._lifeline = lifeline
         self._dispatcher = dispatcher
+        self._clock = clock
         self._poll = select.poll()
         self._hung_up = False
         self._poll.register(sock, READ)
@@ -77,11 +86,13 @@ class Driver:
     def run(self, steps: Steps[Reason]) -> Reason | None:
         """To the end, or (None) until it is parked."""
         self._listen(self._poll.poll(0))  # what is here already may be answered without a wait
+        self._tick()
         try:
             wait = next(steps)
             while True:
                 wait = self._next(steps, wait)
         except StopIteration as end:
+            self._tick()
             reason: Reason = end.value
             return reason
         except Parked:
@@ -89,11 +100,18 @@ class Driver:
             return None
 
     def _next(self, steps: Steps[Reason], wait: Wait) -> Wait:
+        self._tick()
         try:
             outcome = self._outcome(wait)
         except Ended as end:
             return steps.throw(end)  # the conversation logs what it breaks off
+        self._tick()
         return steps.send(outcome)
+
+    def _tick(self) -> None:
+        """A step begins, or has ended: while it waits for its client nobody is hanging."""
+        if self._clock is not None:
+            self._clock.add(STEP, 1)
 
     def _outcome(self, wait: Wait) -> int:
         if wait.kind == TURN:
@@ -168,11 +186,16 @@ class Child:
         code = EXIT_DEFECT
         try:
             become_a_child({sock.fileno(), *self._keep}, term=self._drain, end=_end)
+            clock = None
+            if self._service.config.timeout_request:
+                show_stack_when_asked(self._service.journal)
+                clock = slot
             sock.setblocking(False)
             transport = Transport(sock, self._service.config.engine)
             parks = self._dispatcher is not None
             connection = Connection(self._service, transport, peer, slot, past=past, peeks=parks)
-            Driver(connection, sock, self._lifeline, self._dispatcher).run(connection.serve())
+            driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
+            driver.run(connection.serve())
             code = 0
         except Ended:
             code = 0  # the connection has logged what it broke off
@@ -209,13 +232,19 @@ def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[]
         end()
 
     signal.set_wakeup_fd(-1)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(END, on_end)
     close_all_but({0, 1, 2, *keep})
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def show_stack_when_asked(journal: Journal) -> None:
+    """Here and not in the master: nobody asks it, and what it does with the signal is its own."""
+    try:
+        faulthandler.register(STACK, journal.sink.fd)
+    except (OSError, ValueError):
+        pass  # stderr is closed
 
 
 def name_process(name: str) -> None:

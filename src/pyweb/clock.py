@@ -40,6 +40,11 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
+def earliest(*moments: float | None) -> float | None:
+    """None: never."""
+    return min((one for one in moments if one is not None), default=None)
+
+
 class Backoff:
     """When to start what has ended: at once, unless it died young; then after pauses that double
     from `first` to `longest` seconds. `at`: the moment (monotonic); 0: any.

@@ -267,6 +267,8 @@ OPTIONS: tuple[Option, ...] = (
            _TIME),
     Option("min-rate", whole(0, 1 << 40), "500", "BYTES/S",
            "body and write gain 1/rate s a byte; 0: each byte renews", _TIME),
+    Option("timeout-request", seconds, "0", "SECONDS",
+           "a process that hangs over a request is ended, 504; 0: never", _TIME),
     Option("timeout-idle", some_seconds, "15", "SECONDS", "for the next request", _TIME),
     Option("timeout-queue", seconds, "10", "SECONDS", "wait for a process, 503 after", _TIME),
     Option("grace", seconds, "30", "SECONDS", "for connections to end after SIGTERM", _TIME),
@@ -317,6 +319,7 @@ class Config:
     timeout_body: float
     timeout_write: float
     min_rate: int
+    timeout_request: float
     timeout_idle: float
     timeout_queue: float
     grace: float

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from resource import struct_rusage
 
-from .child import END, EXIT_DEFECT, become_a_child, name_process, tell_defect
+from .child import END, EXIT_DEFECT, HELD, become_a_child, name_process, tell_defect
 from .clock import Backoff
 from .connection import NEW
 from .dispatcher import Dispatcher
@@ -25,7 +25,6 @@ from .journal import Journal
 from .obituary import Obituaries
 from .parking import Arrival, Count, pair, pass_log, pass_on, receive
 from .scoreboard import IDLE_WORKER, OPEN, PID, STATE, Slot
-from .signals import HELD
 
 AVAILABLE = hasattr(select, "epoll")
 

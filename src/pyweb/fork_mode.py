@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from resource import struct_rusage
 
-from .child import END, EXIT_DEFECT, Child, ended_children
+from .child import END, EXIT_DEFECT, HELD, Child, ended_children
+from .clock import earliest
 from .connection import Past
 from .dispatching import Dispatching
 from .errors import Reason
@@ -24,7 +25,7 @@ from .losses import Losses
 from .mode import Crash
 from .obituary import Obituaries, what_it_did
 from .scoreboard import ANSWERING, PID, READING, SENT, STATE, Scoreboard, Slot
-from .signals import HELD
+from .watchdog import Hang, Watchdog
 
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
 # copy kept and the client of a crash sees its connection end.
@@ -56,11 +57,13 @@ class ForkMode:
         child: Child,
         scoreboard: Scoreboard,
         journal: Journal,
+        watchdog: Watchdog,
         dispatching: Dispatching | None = None,
     ) -> None:
         self._child = child
         self._scoreboard = scoreboard
         self._journal = journal
+        self._watchdog = watchdog
         self._dispatching = dispatching
         self._children: dict[int, _Child] = {}
         self._copies = 0
@@ -85,7 +88,12 @@ class ForkMode:
             self._next_look = now + _LOOK
             for one in self._children.values():
                 self._losses.tell([one.slot], one.told)
-        return self._next_look
+        return earliest(self._next_look, self._watch())
+
+    def _watch(self) -> float | None:
+        if self._ending:
+            return None
+        return self._watchdog.look((pid, [one.slot]) for pid, one in self._children.items())
 
     @property
     def lost_lines(self) -> int:
@@ -152,11 +160,12 @@ class ForkMode:
         one = self._children.pop(pid)
         self._forget_peer(one.peer)
         self._losses.tell([one.slot], one.told)
+        hung = self._watchdog.bury(pid, code, usage)
         if code and not self._ending:
             self.cut += 1
-            if code != EXIT_DEFECT:  # that one has said its last words itself
+            if code != EXIT_DEFECT and not hung:  # of those all has been said
                 self._tell(pid, self._obituaries.tell(code, usage), one)
-            self._owe_an_answer(one)
+            self._owe_an_answer(one, hung)
         self._scoreboard.give_back(one.slot)
         if one.sock:
             self._copies -= 1
@@ -174,11 +183,12 @@ class ForkMode:
         doing = what_it_did(one.peer, one.slot.text())
         self._journal.say(f"reason {Reason.CHILD_DIED:d}: child {pid}, {doing}, {obituary}")
 
-    def _owe_an_answer(self, one: _Child) -> None:
+    def _owe_an_answer(self, one: _Child, hung: list[Hang]) -> None:
         if one.slot.get(STATE) in (READING, ANSWERING):
-            seconds = time.monotonic() - one.started
+            reason = Reason.REQUEST_TIMEOUT if hung else Reason.CHILD_DIED
+            seconds = hung[0].seconds if hung else time.monotonic() - one.started
             sock = None if one.slot.get(SENT) else one.sock
-            self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds))
+            self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds, reason))
 
     def end(self, *, kill: bool) -> None:
         if not self._ending:

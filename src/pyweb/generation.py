@@ -38,15 +38,16 @@ from .refuse import Refusals
 from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
-from .signals import HEARD_BY_MASTER, OF_THE_TERMINAL, SignalPipe
+from .signals import FOR_THE_SUPERVISOR, HEARD_BY_MASTER, SignalPipe
 from .static import StaticSite
+from .watchdog import Watchdog
 
 
 def main(fd: int) -> int:
     """Serve until told to stop. Gives the exit code."""
-    for number in OF_THE_TERMINAL:
+    for number in FOR_THE_SUPERVISOR:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)  # as the supervisor left them
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_SUPERVISOR)  # as the supervisor left them
     signals = SignalPipe(HEARD_BY_MASTER)
     try:
         given = Handover.from_bytes(read_all(fd), ENGINES)
@@ -117,7 +118,8 @@ def _run(
             dispatching = _dispatching(service, board, tuple(shared), lifeline)
         parker = dispatching.parker if dispatching else None
         child = Child(service, tuple(shared), lifeline, parker)
-        mode = ForkMode(child, board, journal, dispatching)
+        watchdog = Watchdog(config.timeout_request, "child", journal)
+        mode = ForkMode(child, board, journal, watchdog, dispatching)
         entrance = Acceptor(
             config,
             listeners=listeners,

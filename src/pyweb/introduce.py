@@ -71,11 +71,13 @@ def _protections(config: Config, root: DocRoot) -> str:
     walk = "the kernel (openat2)" if root.by_kernel else "steps (no openat2 here)"
     is_kept = config.mode == "fork" or config.max_connections_per_child != 1
     crash = "answers 500" if is_kept else "costs its client the answer"
+    limit = config.timeout_request
+    watchdog = f"ends what hangs over a request for {limit:g} s" if limit else "off"
     share = f"{config.per_client} connections an address" if config.per_client else "none"
     return (
         f"paths stay inside by {walk}, dot files hidden, a crash {crash};"
         f" idle connections {'keep a process' if config.no_parking else 'hold no process'};"
-        f" share of a client: {share}"
+        f" watchdog {watchdog}; share of a client: {share}"
     )
 
 

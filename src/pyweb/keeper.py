@@ -29,7 +29,7 @@ import socket
 import time
 from typing import NoReturn
 
-from .child import END, EXIT_DEFECT, close_all_but, name_process, tell_defect
+from .child import END, EXIT_DEFECT, STACK, close_all_but, name_process, tell_defect
 from .connection import Past
 from .errors import Reason
 from .ledger import LINGERS, OWED, QUIET, SENDING, Entry, Ledger
@@ -37,6 +37,7 @@ from .parking import pass_on
 from .refuse import PolledRefusals, Refusals
 from .service import Service
 from .transport import peer_name
+from .verdicts import Judged
 
 try:
     from ._fastfork import clone_sharing_files
@@ -46,7 +47,7 @@ except ImportError:  # not built
 POSSIBLE = clone_sharing_files is not None and hasattr(os, "pidfd_open")
 
 # What the worker obeys stays blocked in the keeper: it leaves when the worker has left.
-_BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, END, signal.SIGUSR2)
+_BLOCKED = (signal.SIGTERM, END, STACK)
 
 
 # For the living to take what is handed on to them, when it is more than a socket holds.
@@ -72,20 +73,20 @@ class Adoption:
         self.way.close()
 
 
-def make_ledger() -> Ledger:
+def make_ledger(workers: int) -> Ledger:
     """Covering nothing where there can be no keeper to read it."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return Ledger(most if POSSIBLE and most >= 0 else 0)
+    return Ledger(most if POSSIBLE and most >= 0 else 0, workers)
 
 
-def start_keeper(service: Service, ledger: Ledger, adoption: Adoption) -> None:
+def start_keeper(service: Service, ledger: Ledger, adoption: Adoption, judged: Judged) -> None:
     """For this process, which has one thread yet. Without: a crash costs all its connections."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         worker = os.pidfd_open(os.getpid())
         name_process("pyweb-keeper")  # the twin has it from its first moment
         if clone_sharing_files() == 0:
-            Keeper(service, ledger, adoption).run(worker)
+            Keeper(service, ledger, adoption, judged).run(worker)
     except OSError as error:
         service.journal.say(
             f"keeper: {error.strerror}: a crash of this worker would cost its clients their"
@@ -98,10 +99,13 @@ def start_keeper(service: Service, ledger: Ledger, adoption: Adoption) -> None:
 class Keeper:
     """In the twin, its signals blocked."""
 
-    def __init__(self, service: Service, ledger: Ledger, adoption: Adoption) -> None:
+    def __init__(
+        self, service: Service, ledger: Ledger, adoption: Adoption, judged: Judged
+    ) -> None:
         self._service = service
         self._ledger = ledger
         self._adoption = adoption
+        self._judged = judged
 
     def run(self, worker: int) -> NoReturn:
         code = EXIT_DEFECT
@@ -126,6 +130,7 @@ class Keeper:
         close_all_but({0, 1, 2, *sinks, way, *(one.fd for one in entries)})
         refusals = Refusals(service.log, service.journal, service.extra, 0)
         desk = PolledRefusals(refusals, select.poll())
+        hung = self._judged.connections(self._ledger.turns)
         idle = []
         for one in entries:
             sock = _socket(one.fd)
@@ -134,21 +139,23 @@ class Keeper:
             if one.mark == QUIET:
                 idle.append((sock, Past(one.served)))
             else:
-                _settle_one(one, sock, desk)
+                _settle_one(one, sock, desk, hung.get(one.fd))
         _hand_on(idle, self._adoption)
         for sock, _ in idle:
             sock.close()
         desk.work_off()
 
 
-def _settle_one(one: Entry, sock: socket.socket, desk: PolledRefusals) -> None:
+def _settle_one(one: Entry, sock: socket.socket, desk: PolledRefusals, hung: float | None) -> None:
+    """hung: the seconds for which the worker was ended on its account; None: on another's."""
+    reason = Reason.CHILD_DIED if hung is None else Reason.REQUEST_TIMEOUT
     if one.mark == OWED:
-        desk.refuse(sock, _peer(sock), 0, Reason.CHILD_DIED, one.request)
+        desk.refuse(sock, _peer(sock), hung or 0, reason, one.request)
     elif one.mark == LINGERS:
         desk.linger(sock)
     else:
         if one.mark == SENDING:
-            desk.refusals.note(_peer(sock), one.request, 0, Reason.CHILD_DIED)
+            desk.refusals.note(_peer(sock), one.request, hung or 0, reason)
         sock.close()
 
 

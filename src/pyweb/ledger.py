@@ -49,12 +49,17 @@ class Entry:
 
 class Ledger:
     """For the descriptors of one process below `limit`; behind them is one place more, which
-    nobody reads, for those beyond."""
+    nobody reads, for those beyond.
 
-    def __init__(self, limit: int) -> None:
+    turns   of each of `workers` in it the descriptor whose turn it is, or was last; kept with
+            --timeout-request only
+    """
+
+    def __init__(self, limit: int, workers: int = 1) -> None:
         self.limit = min(limit, _MOST)
         self.words = memoryview(mmap.mmap(-1, 4 * (self.limit + 1))).cast("I")
         self.texts = mmap.mmap(-1, _TEXT * (self.limit + 1))
+        self.turns = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def place(self, fd: int) -> int:
         return min(fd, self.limit)

@@ -18,7 +18,7 @@ PHRASES = {
     413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable",
     417: "Expectation Failed", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
-    505: "HTTP Version Not Supported",
+    504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 
 

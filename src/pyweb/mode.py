@@ -9,6 +9,7 @@ import socket
 from typing import Protocol
 
 from .connection import Past
+from .errors import Reason
 
 
 class Mode(Protocol):
@@ -39,16 +40,24 @@ class Mode(Protocol):
 
 
 class Crash:
-    """A process that died in the midst of a request.
+    """A process that died in the midst of a request, for this reason.
 
     sock     to tell the client with; None: it has got a part of its answer already
     line     of the request, as far as its process told
     seconds  that the process lived
     """
 
-    __slots__ = ("line", "peer", "seconds", "sock")
+    __slots__ = ("line", "peer", "reason", "seconds", "sock")
 
-    def __init__(self, sock: socket.socket | None, peer: str, line: bytes, seconds: float) -> None:
+    def __init__(
+        self,
+        sock: socket.socket | None,
+        peer: str,
+        line: bytes,
+        seconds: float,
+        reason: Reason,
+    ) -> None:
+        self.reason = reason
         self.sock = sock
         self.peer = peer
         self.line = line

@@ -1,15 +1,18 @@
 """What is said of a process that has died: of what, by whom as far as can be known, and what it
 had used.
 
-The system tells the signal, not who sent it (the siginfo of a death names the dead). So the sender
-is a conclusion: faults and abort() come from the process itself, two signals from its limits, and
-behind a SIGKILL stands the kernel's memory killer when its counter has gone up. Not here: what is
-done about it.
+The system tells the signal, not who sent it (the siginfo of a death names the dead; the sender is
+told to a handler alone, and SIGKILL has none). So the sender is a conclusion: faults and abort()
+come from the process itself, two signals from its limits; behind a SIGKILL stands the limit for
+CPU time when it was used up, or the kernel's memory killer when its counter has gone up. The
+master's own kills are not asked about here: it knows them (watchdog.py). Not here: what is done
+about it.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from resource import struct_rusage
@@ -18,6 +21,8 @@ from .child import how_it_ended, signal_name
 
 _ITSELF = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP")
 _LIMITS = ("SIGXCPU", "SIGXFSZ")
+# The kernel's count of CPU time and the one that it tells differ by a tick or so (seconds).
+_TICKS = 0.1
 
 # Where a control group counts its dead, in version 2 and in version 1.
 _COUNTERS = ("/sys/fs/cgroup{}/memory.events", "/sys/fs/cgroup/memory{}/memory.oom_control")
@@ -37,17 +42,17 @@ class Obituaries:
 
     def tell(self, code: int, usage: struct_rusage) -> str:
         """Completes "worker 7 ..."; for an exit code that is not 0 (below 0: the signal)."""
-        seconds = usage.ru_utime + usage.ru_stime
-        used = f"it used {seconds:.1f} s of CPU, {usage.ru_maxrss / 1024:.0f} MB at most"
-        by_whom = f", {self._by_whom(-code)}" if code < 0 else ""
-        return f"{how_it_ended(code)}{by_whom}; {used}"
+        by_whom = f", {self._by_whom(-code, usage)}" if code < 0 else ""
+        return f"{how_it_ended(code)}{by_whom}; {what_it_used(usage)}"
 
-    def _by_whom(self, number: int) -> str:
+    def _by_whom(self, number: int, usage: struct_rusage) -> str:
         name = signal_name(number)
         if name in _LIMITS:
             return "by a limit"
         if name in _ITSELF:
             return "by itself"
+        if number == signal.SIGKILL and _had_no_time_left(usage):
+            return "by a limit"
         if number == signal.SIGKILL and self._memory_killer_struck():
             return "by the kernel's memory killer"
         return "by a signal from elsewhere"
@@ -57,6 +62,21 @@ class Obituaries:
         struck = _kills(self._counter) > self._killed
         self._killed += struck
         return struck
+
+
+def _had_no_time_left(usage: struct_rusage) -> bool:
+    """Of the hard limit, which it had from us: `ulimit -t` sets both, and that one kills."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    return hard != resource.RLIM_INFINITY and _cpu_seconds(usage) + _TICKS >= hard
+
+
+def _cpu_seconds(usage: struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def what_it_used(usage: struct_rusage) -> str:
+    """In all its life."""
+    return f"it used {_cpu_seconds(usage):.1f} s of CPU, {usage.ru_maxrss / 1024:.0f} MB at most"
 
 
 def what_it_did(peer: str, request: bytes) -> str:

@@ -17,12 +17,14 @@ from resource import struct_rusage
 from .child import (
     END,
     EXIT_DEFECT,
+    HELD,
     become_a_child,
     ended_children,
-    how_it_ended,
     name_process,
+    show_stack_when_asked,
     tell_defect,
 )
+from .clock import earliest
 from .config import Config
 from .errors import Reason
 from .gate import Gate
@@ -46,7 +48,8 @@ from .scoreboard import (
 )
 from .service import Service
 from .shares import Shares
-from .signals import HELD
+from .verdicts import Judged, Verdicts
+from .watchdog import Watchdog
 from .worker import Leave, Quota, Worker, random_below
 
 # How often the pool is looked at.
@@ -107,11 +110,15 @@ class PoolMode:
             or config.max_connections_per_child
         )
         self._shares = Shares(scoreboard.slots) if config.per_client else None
-        # For workers of one connection each it would double what one costs.
-        keeps = POSSIBLE and config.max_connections_per_child != 1
+        # For workers of one connection each it would double what one costs; but with a watchdog
+        # somebody must be there who says 504.
+        is_cheap = config.max_connections_per_child != 1 or config.timeout_request
+        keeps = POSSIBLE and is_cheap
         self._adoption = Adoption(*pair()) if keeps else None
         self._processes: dict[int, _Process] = {}
         self._obituaries = Obituaries()
+        self._verdicts = Verdicts(scoreboard.slots)
+        self._watchdog = Watchdog(config.timeout_request, "worker", journal, self._verdicts.say)
         self._spawn_after = 0.0
         self._pause = _TICK
         self._growth = 1
@@ -153,8 +160,9 @@ class PoolMode:
         """Grow, shrink, replace. Gives the moment (monotonic) when to look again."""
         for one in self._processes.values():
             self._losses.tell(one.slots, one.told)
+        watched = self._watch()
         if self._draining:
-            return None
+            return watched
         now = time.monotonic()
         if now >= self._spawn_after:
             self._replace()
@@ -162,8 +170,13 @@ class PoolMode:
                 self._next_look = now + _TICK
                 self._adjust()
         if self._lacks():
-            return self._spawn_after
-        return self._next_look if self._looks else None
+            return earliest(watched, self._spawn_after)
+        return earliest(watched, self._next_look if self._looks else None)
+
+    def _watch(self) -> float | None:
+        if self._ending:
+            return None
+        return self._watchdog.look((pid, one.slots) for pid, one in self._processes.items())
 
     def _active(self) -> list[_Process]:
         """Those that accept connections. The state of a slot is what the worker says: one that
@@ -171,7 +184,8 @@ class PoolMode:
         return [
             one
             for one in self._processes.values()
-            if not one.retiring and all(slot.get(STATE) != RETIRING for slot in one.slots)
+            if not (one.retiring or self._watchdog.has_killed(one.pid))
+            and all(slot.get(STATE) != RETIRING for slot in one.slots)
         ]
 
     def _lacks(self) -> bool:
@@ -232,12 +246,15 @@ class PoolMode:
                 term=leave.say,
                 end=lambda: leave.say(at_once=True),
             )
-            ledger = make_ledger()
+            if self._config.timeout_request:
+                show_stack_when_asked(self._journal)
+            ledger = make_ledger(len(slots))
             if adoption:
-                start_keeper(self._service, ledger, adoption)
+                judged = Judged(self._verdicts, [slot.number for slot in slots], os.getpid())
+                start_keeper(self._service, ledger, adoption, judged)
             name_process("pyweb-worker")
             gate = Gate(self._listeners, adoption.inbox if adoption else None)
-            workers = [self._worker(gate, leave, slot, ledger) for slot in slots]
+            workers = [self._worker(gate, leave, slot, ledger, i) for i, slot in enumerate(slots)]
             _run_all([worker.run for worker in workers], self._journal)
             code = 0
         except BaseException:
@@ -245,7 +262,7 @@ class PoolMode:
         finally:
             os._exit(code)
 
-    def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger) -> Worker:
+    def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger, place: int) -> Worker:
         return Worker(
             self._service,
             gate,
@@ -255,6 +272,7 @@ class PoolMode:
             quota=self._quota(),
             ledger=ledger,
             shares=self._shares,
+            place=place,
         )
 
     def _quota(self) -> Quota:
@@ -275,13 +293,14 @@ class PoolMode:
                 self._bury(pid, code, usage)
             elif code:
                 self._journal.say(
-                    f"keeper {pid} {how_it_ended(code)}: a crash of its worker would cost that"
-                    " one's clients their connections"
+                    f"keeper {pid} {self._obituaries.tell(code, usage)}: a crash of its worker"
+                    " would cost that one's clients their connections"
                 )
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._processes.pop(pid)
         doing = "".join(map(_what_it_did, one.slots))
+        hung = self._watchdog.bury(pid, code, usage)
         self._losses.tell(one.slots, one.told)
         for slot in one.slots:
             turned_away = slot.get(TURNED_AWAY)
@@ -293,7 +312,7 @@ class PoolMode:
         self._last_burial = time.monotonic()
         if code and not self._ending:
             self.cut += 1
-            if code != EXIT_DEFECT:
+            if code != EXIT_DEFECT and not hung:  # of those all has been said
                 how = self._obituaries.tell(code, usage)
                 self._journal.say(f"reason {Reason.CHILD_DIED:d}: worker {pid}{doing} {how}")
             self._hold_back(one)

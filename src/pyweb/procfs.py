@@ -50,10 +50,11 @@ def memory(pid: int) -> tuple[int, int]:
     return int(sizes.get("Rss", 0)) * 1024, private * 1024
 
 
-def cpu_seconds(pid: int) -> float:
-    """Its own, in user and system mode."""
+def cpu_seconds(pid: int, thread: int = 0) -> float:
+    """Its own, or that of one of its threads, in user and system mode."""
     # The name, in parentheses, may hold anything.
-    fields = _read(pid, "stat").rpartition(")")[2].split()
+    name = f"task/{thread}/stat" if thread else "stat"
+    fields = _read(pid, name).rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

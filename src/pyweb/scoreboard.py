@@ -39,11 +39,13 @@ _HEAD_SIZE = max(8192, mmap.PAGESIZE)
 
 # The words of a slot. SENT: of the answer at hand, bytes that have left. ACTIVE_MS: when the last
 # request ended; 0: none has. CONNECTIONS: accepted by itself; TURNED_AWAY: of those. STARVED:
-# requests for which there was no memory.
+# requests for which there was no memory. With --timeout-request only: STEP counts up when the
+# process begins a step of a conversation and when it ends it, so it is odd while the process is at
+# it; THREAD: which of its threads (as the system numbers them) that is; 0: it has but one.
 (
     PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT,
-    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY, STARVED,
-) = range(15)  # fmt: skip
+    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY, STARVED, STEP, THREAD,
+) = range(17)  # fmt: skip
 _WORDS = 24
 # Behind them what is being served (method and target), and for whom, each behind a byte that
 # tells its length; cut off where the room ends.

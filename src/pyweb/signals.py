@@ -15,14 +15,12 @@ HEARD = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
 )  # fmt: skip
-# The terminal's are for the supervisor, which tells its master, which tells its children.
 HEARD_BY_MASTER = (signal.SIGTERM, signal.SIGCHLD)
-OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-# Held back around a fork: what the master handles, and what a child handles in its own way. (To
-# name all 64 would cost 90 us a fork: Python makes an enum member of each that was blocked.)
-HELD = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1,
-    signal.SIGUSR2,
+# A terminal and `pkill pyweb` send theirs to all. These are for the supervisor, which tells its
+# master, which tells its children in its own way; nobody else may die of them.
+FOR_THE_SUPERVISOR = (
+    signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN,
+    signal.SIGTTOU,
 )  # fmt: skip
 
 

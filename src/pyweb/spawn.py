@@ -18,7 +18,7 @@ from .channel import Channel
 from .errors import StartError
 from .handover import Handover
 from .inherited import Held, passed_on
-from .signals import OF_THE_TERMINAL
+from .signals import FOR_THE_SUPERVISOR
 
 # What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
 # must be told where the package is; last on the path, for nothing beside it may hide a module.
@@ -62,7 +62,7 @@ def _spawn_master(handover: Handover, channel: socket.socket) -> int:
         with _left_to_heirs(inherited):
             # The terminal's signals would end one that can't ignore them yet, with a traceback.
             pid = os.posix_spawn(
-                sys.executable, _command(source), os.environ, setsigmask=OF_THE_TERMINAL
+                sys.executable, _command(source), os.environ, setsigmask=FOR_THE_SUPERVISOR
             )
     except BaseException:
         os.close(sink)

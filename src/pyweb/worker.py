@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import time
+from _thread import get_native_id
 
 from .connection import NEW, Connection, Past
 from .errors import Ended, Reason
@@ -27,6 +28,8 @@ from .scoreboard import (
     REQUESTS,
     RETIRING,
     STATE,
+    STEP,
+    THREAD,
     TURNED_AWAY,
     WORKING,
     Slot,
@@ -99,7 +102,10 @@ class Quota:
 
 
 class Worker:
-    """run() until it is told to leave or its quota is reached, and all connections are done."""
+    """run() until it is told to leave or its quota is reached, and all connections are done.
+
+    place   which of this process's workers it is
+    """
 
     def __init__(
         self,
@@ -111,8 +117,11 @@ class Worker:
         quota: Quota,
         ledger: Ledger,
         shares: Shares | None = None,
+        place: int = 0,
     ) -> None:
         self._service = service
+        self._place = place
+        self._is_watched = bool(service.config.timeout_request)
         self._shares = shares
         self._refusals = _refusals(service)
         self._gate = gate
@@ -142,6 +151,8 @@ class Worker:
             self._poll.register(fd, READ)
 
     def run(self) -> None:
+        if self._is_watched:
+            self._slot.set(THREAD, get_native_id())
         while not self._retiring or self._open or len(self._refusals):
             self._accept_or_not()
             self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
@@ -283,6 +294,9 @@ class Worker:
         if one.seat is not self._turn:
             one.seat.take_turn(self._turn)
             self._turn = one.seat
+        if self._is_watched:
+            self._ledger.turns[self._place] = fd
+            self._slot.add(STEP, 1)
         try:
             wait = next(one.steps) if outcome is None else one.steps.send(outcome)
         except StopIteration:
@@ -293,6 +307,9 @@ class Worker:
                 self._shares.add(self._slot.number, one.connection.peer, -1)
             self._slot.set(OPEN, len(self._open))
             return
+        finally:
+            if self._is_watched:
+                self._slot.add(STEP, 1)
         one.wait = wait
         if wait.kind == TURN:
             self._again.append(fd)
