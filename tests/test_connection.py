@@ -261,6 +261,7 @@ def test_a_defect_is_answered_with_500(bench, engine: str) -> None:  # type: ign
 
     one = bench(broken, "--engine", engine)
     one.near.sendall(HELLO)
+    one.near.shutdown(socket.SHUT_WR)
     assert one.drive(one.connection.serve()) == Reason.INTERNAL
     answer = Client(one.near).answer()
     assert answer.status == 500
@@ -277,6 +278,7 @@ def test_a_control_character_never_reaches_the_wire(bench) -> None:  # type: ign
 
     one = bench(injected)
     one.near.sendall(HELLO)
+    one.near.shutdown(socket.SHUT_WR)  # or it lingers for a client that reads nothing
     one.drive(one.connection.serve())
     data = one.near.recv(65536)
     assert b"Set-Cookie" not in data

@@ -380,20 +380,22 @@ def _run_all(works: list[Callable[[], None]], journal: Journal) -> None:
         return
     import threading  # not in a master: it would add to what each fork does
 
-    failed: list[BaseException] = []
+    # Each has its place from the start: to note a MemoryError must not need any.
+    failed: list[BaseException | None] = [None] * len(works)
     ended = threading.Semaphore(0)
 
-    def one(work: Callable[[], None]) -> None:
+    def one(place: int) -> None:
         try:
-            work()
+            works[place]()
         except BaseException as error:
-            failed.append(error)
-        ended.release()
+            failed[place] = error
+        finally:
+            ended.release()
 
     started = 0
-    for work in works:
+    for place in range(len(works)):
         try:
-            threading.Thread(target=one, args=(work,)).start()
+            threading.Thread(target=one, args=(place,)).start()
         except RuntimeError as error:
             if not started:
                 raise
@@ -402,5 +404,6 @@ def _run_all(works: list[Callable[[], None]], journal: Journal) -> None:
         started += 1
     for _ in range(started):
         ended.acquire()
-        if failed:  # the connections of that thread would hang: better that all are answered for
-            raise failed[0]
+        # The connections of a thread that failed would hang: better that all are answered for.
+        for failure in filter(None, failed):
+            raise failure
