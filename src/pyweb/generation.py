@@ -32,20 +32,20 @@ from .journal import Journal, Sink, complain
 from .listen import Listener
 from .master import Master
 from .parse import ENGINES
-from .pool_mode import PoolMode
+from .pool_mode import PoolMode, slots_of
 from .refuse import Refusals
 from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
-from .signals import HEARD_BY_MASTER, OF_THE_TERMINAL, SignalPipe
+from .signals import FOR_THE_SUPERVISOR, HEARD_BY_MASTER, SignalPipe
 from .static import StaticSite
 
 
 def main(fd: int) -> int:
     """Serve until told to stop. Gives the exit code."""
-    for number in OF_THE_TERMINAL:
+    for number in FOR_THE_SUPERVISOR:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)  # as the supervisor left them
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_SUPERVISOR)  # as the supervisor left them
     signals = SignalPipe(HEARD_BY_MASTER)
     try:
         given = Handover.from_bytes(read_all(fd), ENGINES)
@@ -97,7 +97,7 @@ def _run(
     try:
         lifeline, lifeline_of_master = os.pipe()
         board = Scoreboard(
-            config.max_connections + config.threads + 1,
+            slots_of(config) if config.mode != "fork" else config.max_connections + 1,
             generation=given.generation,
             supervisor=given.supervisor,
         )

@@ -31,10 +31,12 @@ _NOT_SENT = 131072
 
 
 class Listener:
-    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end."""
+    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end if it `is_ours`
+    to remove: as long as another serves there, too, it is not."""
 
-    def __init__(self, sock: socket.socket, path: str = "") -> None:
+    def __init__(self, sock: socket.socket, path: str = "", *, is_ours: bool = True) -> None:
         self.sock = sock
+        self.is_ours = is_ours
         self._path = path
         self._identity = _identity(path) if path else None
 
@@ -51,14 +53,10 @@ class Listener:
         Before close(): as long as the socket is open, no other file can have its inode number.
         """
         try:
-            if self._identity and _identity(self._path) == self._identity:
+            if self.is_ours and self._identity and _identity(self._path) == self._identity:
                 os.unlink(self._path)
         except OSError:
             pass
-        self._identity = None
-
-    def disown(self) -> None:
-        """The name is another's to take away."""
         self._identity = None
 
     def close(self) -> None:
@@ -67,8 +65,12 @@ class Listener:
         self.sock.close()
 
 
-def _identity(path: str) -> tuple[int, int]:
-    info = os.lstat(path)
+def _identity(path: str) -> tuple[int, int] | None:
+    """None: somebody has removed it."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
     return info.st_dev, info.st_ino
 
 

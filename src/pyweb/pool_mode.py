@@ -60,6 +60,11 @@ _LONGEST_PAUSE = 5.0
 _KEEPERS_LINGER = 3.0
 
 
+def slots_of(config: Config) -> int:
+    """See PoolMode._room."""
+    return 2 * (config.threads if config.mode == "thread" else config.max_connections)
+
+
 class _Process:
     __slots__ = ("pid", "retiring", "slots", "started", "told")
 
@@ -175,7 +180,14 @@ class PoolMode:
         ]
 
     def _lacks(self) -> bool:
-        return len(self._active()) < self._least and len(self._processes) < self._most
+        return len(self._active()) < self._least and self._room() > 0
+
+    def _room(self) -> int:
+        """For so many more. Those that were told to leave have their successors at once: as many
+        again may be there, and their last connections may take long."""
+        there = len(self._processes)
+        leaving = sum(one.retiring for one in self._processes.values())
+        return min(self._most - (there - leaving), 2 * self._most - there)
 
     def _replace(self) -> None:
         while self._lacks() and self._spawn():
@@ -185,7 +197,7 @@ class PoolMode:
         active = self._active()
         idle = list(filter(_is_idle, active))
         if len(idle) < self._config.min_spare:
-            for _ in range(min(self._growth, self._most - len(self._processes))):
+            for _ in range(min(self._growth, self._room())):
                 if not self._spawn():
                     return
             self._growth = min(2 * self._growth, _MOST)

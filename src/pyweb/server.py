@@ -32,6 +32,7 @@ def serve(config: Config, read_config: Callable[[], Config]) -> int:
 
     def announce() -> None:
         if ready >= 0:  # to whom we replace: it has told the addresses
+            holdings.take_over()
             os.write(ready, b".")
             os.close(ready)
             return

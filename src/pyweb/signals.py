@@ -15,9 +15,10 @@ HEARD = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
 )  # fmt: skip
-# The terminal's are for the supervisor, which tells its master, which tells its children.
 HEARD_BY_MASTER = (signal.SIGTERM, signal.SIGCHLD)
-OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# The others are for the supervisor, which tells its master, which tells its children: a terminal,
+# a process group and systemd send theirs to everybody.
+FOR_THE_SUPERVISOR = tuple(one for one in HEARD if one not in HEARD_BY_MASTER)
 # Held back around a fork: what the master handles, and what a child handles in its own way. (To
 # name all 64 would cost 90 us a fork: Python makes an enum member of each that was blocked.)
 HELD = (
