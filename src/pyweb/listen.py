@@ -31,8 +31,8 @@ _NOT_SENT = 131072
 
 
 class Listener:
-    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end if it `is_ours`
-    to remove: as long as another serves there, too, it is not."""
+    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end if it
+    `is_ours`: not as long as another serves there, too."""
 
     def __init__(self, sock: socket.socket, path: str = "", *, is_ours: bool = True) -> None:
         self.sock = sock
