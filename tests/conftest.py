@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -345,6 +346,42 @@ def serve(tmp_path: Path, site: Path) -> Iterator[ServeFixture]:
         server.stop(signal.SIGQUIT)
         assert "Traceback" not in server.stderr(), server.stderr()
         until(lambda c=children: not any(map(state_of, c)), f"{children} to end")
+
+
+def heirs(server: Server) -> list[int]:
+    """Supervisors that were started to take over, as the journal tells."""
+    found = re.findall(r"supervisor (\d+) is started to take over", server.stderr())
+    return [int(pid) for pid in found]
+
+
+def is_gone(pid: int) -> bool:
+    """Whoever adopts orphans may be slow to reap them."""
+    return state_of(pid) in ("", "Z")
+
+
+def _end_heir(server: Server, pid: int) -> None:
+    """By its pid, if that still is its own."""
+    family = [pid, *children_of(pid)]
+    with contextlib.suppress(OSError):
+        if pid > 1 and os.fsencode(server.directory) in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGQUIT)
+    until(lambda: all(map(is_gone, family)), f"supervisor {pid} and its masters to end")
+
+
+@pytest.fixture
+def lively(serve: ServeFixture) -> Iterator[ServeFixture]:
+    """serve(), for servers that may be upgraded: who took over is no child of ours."""
+    started: list[Server] = []
+
+    def start(*options: str, directory: Path | None = None, **popen: object) -> Server:
+        started.append(serve(*options, directory=directory, **popen))
+        return started[-1]
+
+    yield start
+    for server in started:
+        for pid in heirs(server):
+            _end_heir(server, pid)
 
 
 NOBODY = 65534

@@ -155,16 +155,28 @@ def cpu_seconds(pid: int) -> float:
 
 
 def assert_nothing_spins(server: Server) -> None:
-    """Of one second; spinning would be near 1."""
+    """Of three seconds one is quiet: who starts, or is late on a loaded machine, computes too;
+    but what spins does so in each of them."""
+    for _ in range(3):
+        busy = those_that_compute(server)
+        if not busy:
+            return
+    raise AssertionError(f"compute all the time: {busy}")
+
+
+def those_that_compute(server: Server) -> list[int]:
+    """For more than half of a second."""
     before, began = {}, time.monotonic()
     for pid in everybody(server):
         with contextlib.suppress(OSError):  # it has just left
             before[pid] = cpu_seconds(pid)
     time.sleep(1)
+    found = []
     for pid, seconds in before.items():
         with contextlib.suppress(OSError):
-            share = (cpu_seconds(pid) - seconds) / (time.monotonic() - began)
-            assert share < 0.5, f"{pid} computes {share:.0%} of the time"
+            if cpu_seconds(pid) - seconds > 0.5 * (time.monotonic() - began):
+                found.append(pid)
+    return found
 
 
 @contextlib.contextmanager
@@ -359,7 +371,7 @@ def test_any_signal(start: ServeFixture, mode: str) -> None:
         victims = workers(server)
         for at, number in enumerate(numbers):
             kill(victims[at] if mode != "thread" else until_worker(server), number=number)
-            assert is_in_order(server.ask("/hello.txt"))
+            assert is_in_order(served_at_last(server))
         if mode == "prefork":
             until(lambda: len(workers(server)) >= len(numbers), "as many as before")
         assert_nothing_spins(server)

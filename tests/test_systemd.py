@@ -481,12 +481,13 @@ def test_a_successor_gets_the_listeners(tmp_path: Path) -> None:
     assert [one.has_name for one in after] == [False, True, False]
     assert not any(os.get_inheritable(fd) for fd in fds)
     # The predecessor leaves the name alone, the successor removes it.
-    unix.disown()
+    unix.is_ours = False
     for one in before:
         one.remove()
         one.sock.detach()
     assert path.is_socket()
     for one in after:
+        one.is_ours = True
         one.close()
     assert not path.exists()
     assert (tmp_path / "other.sock").is_socket()

@@ -111,6 +111,7 @@ class Dispatcher:
         self._untold = deque([Count("", 0)] if self._counts else [])
         self._next_look = 0.0
         self._next_sweep = 0.0
+        self._retired = False  # others serve, and nobody is in a hurry
         self._draining = False
         self._hears = True
         self._most = max(1, raise_limit_of_descriptors() - _HEADROOM)
@@ -144,7 +145,7 @@ class Dispatcher:
 
     def _is_done(self) -> bool:
         """Drained. What is on its way must not end with us: the way is shut before."""
-        if not self._draining or self._parked or len(self._refusals):
+        if not (self._retired or self._draining) or self._parked or len(self._refusals):
             return False
         if self._hears:
             self._inbox.shutdown(socket.SHUT_RD)
@@ -330,10 +331,10 @@ class Dispatcher:
             self._untold.append(Count(arrival.peer, more))
 
     def _retire(self) -> None:
-        """Others serve now. Those that are here stay for as long as they may idle: to close one
-        would race with its next request."""
+        """Others serve now. Those that are here, or still come, stay for as long as they may idle:
+        to close one would race with its next request, or its first."""
         self._epoll.modify(self._lifeline, 0)
-        self._draining = True
+        self._retired = True
 
     def _drain(self) -> None:
         """Those that idle end; those that are new have a moment; heads that have begun go on."""

@@ -33,7 +33,7 @@ from .journal import Journal, Sink, complain
 from .listen import Listener
 from .master import Master
 from .parse import ENGINES
-from .pool_mode import PoolMode
+from .pool_mode import PoolMode, slots_of
 from .refuse import Refusals
 from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
@@ -99,7 +99,7 @@ def _run(
     try:
         lifeline, lifeline_of_master = os.pipe()
         board = Scoreboard(
-            config.max_connections + config.threads + 1,
+            slots_of(config) if config.mode != "fork" else config.max_connections + 1,
             generation=given.generation,
             supervisor=given.supervisor,
         )

@@ -20,12 +20,14 @@ from .listen import Listener, listen
 class Holdings:
     """config     as it was read
     listeners  in the order of --bind
+    unwanted   inherited ones for which no --bind asks any more
     """
 
-    def __init__(self, config: Config, held: Held, log: int) -> None:
+    def __init__(self, config: Config, held: Held, log: int, unwanted: Held | None = None) -> None:
         self.config = config
         self._held = held
         self._log = log
+        self._unwanted = unwanted or []
 
     @property
     def listeners(self) -> list[Listener]:
@@ -65,12 +67,21 @@ class Holdings:
             os.close(fd)
         return self._log
 
-    # Ending.
+    # Being replaced, and replacing.
 
     def disown(self) -> None:
-        """The names of unix sockets are another's now."""
+        """The names of unix sockets are another's now to take away."""
         for listener in self.listeners:
-            listener.disown()
+            listener.is_ours = False
+
+    def take_over(self) -> None:
+        """What was inherited is ours; before, the one from whom it is might have served on."""
+        for _, listener in (*self._held, *self._unwanted):
+            listener.is_ours = True
+        _close_all_but(self._unwanted, [])
+        self._unwanted = []
+
+    # Ending.
 
     def stop_listening(self) -> None:
         for listener in self.listeners:
@@ -80,7 +91,8 @@ class Holdings:
 def hold(config: Config, inherited: Held) -> Holdings:
     """StartError."""
     log = open_log(config)
-    return Holdings(config, listen_on_all(config, inherited), log)
+    held = listen_on_all(config, inherited)
+    return Holdings(config, held, log, [one for one in inherited if one not in held])
 
 
 def listen_on_all(config: Config, held: Held) -> Held:

@@ -106,4 +106,4 @@ def _adopt(fd: int, has_name: bool = False) -> Listener:
     sock.setblocking(False)
     tune(sock)
     path = os.fsdecode(sock.getsockname()) if has_name else ""
-    return Listener(sock, path if os.path.lexists(path) else "")
+    return Listener(sock, path, is_ours=False)

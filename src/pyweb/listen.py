@@ -34,11 +34,13 @@ _NOT_SENT = 131072
 
 
 class Listener:
-    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end; empty
-    where the name is somebody else's."""
+    """A listening, non-blocking socket. `path`: of a unix socket, removed at the end if it
+    `is_ours`: not as long as another serves there, too. Empty where the name is somebody
+    else's."""
 
-    def __init__(self, sock: socket.socket, path: str = "") -> None:
+    def __init__(self, sock: socket.socket, path: str = "", *, is_ours: bool = True) -> None:
         self.sock = sock
+        self.is_ours = is_ours
         self._path = path
         self._identity = _identity(path) if path else None
 
@@ -53,11 +55,8 @@ class Listener:
 
     @property
     def has_name(self) -> bool:
-        """A unix socket's, and it is ours to remove."""
-        try:
-            return bool(self._identity) and _identity(self._path) == self._identity
-        except OSError:
-            return False
+        """A unix socket's, which is still its own."""
+        return self._identity is not None and _identity(self._path) == self._identity
 
     def remove(self) -> None:
         """Take the unix socket's name away, if it still is ours.
@@ -65,15 +64,10 @@ class Listener:
         Before close(): as long as the socket is open, no other file can have its inode number.
         """
         try:
-            if self.has_name:
+            if self.is_ours and self.has_name:
                 os.unlink(self._path)
         except OSError:
             pass
-        self._identity = None
-
-    def disown(self) -> None:
-        """The name goes to another process that listens on the same socket, and removes it one
-        day."""
         self._identity = None
 
     def close(self) -> None:
@@ -82,8 +76,12 @@ class Listener:
         self.sock.close()
 
 
-def _identity(path: str) -> tuple[int, int]:
-    info = os.lstat(path)
+def _identity(path: str) -> tuple[int, int] | None:
+    """None: somebody has removed it."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
     return info.st_dev, info.st_ino
 
 

@@ -63,6 +63,11 @@ _LONGEST_PAUSE = 5.0
 _KEEPERS_LINGER = 3.0
 
 
+def slots_of(config: Config) -> int:
+    """See PoolMode._room."""
+    return 2 * (config.threads if config.mode == "thread" else config.max_connections)
+
+
 class _Process:
     __slots__ = ("pid", "retiring", "slots", "started", "told")
 
@@ -189,7 +194,12 @@ class PoolMode:
         ]
 
     def _lacks(self) -> bool:
-        return len(self._active()) < self._least and len(self._processes) < self._most
+        return len(self._active()) < self._least and self._room() > 0
+
+    def _room(self) -> int:
+        """For so many more. Those that leave have their successors at once: as many again may be
+        there, and their last connections may take long."""
+        return min(self._most - len(self._active()), 2 * self._most - len(self._processes))
 
     def _replace(self) -> None:
         while self._lacks() and self._spawn():
@@ -199,7 +209,7 @@ class PoolMode:
         active = self._active()
         idle = list(filter(_is_idle, active))
         if len(idle) < self._config.min_spare:
-            for _ in range(min(self._growth, self._most - len(self._processes))):
+            for _ in range(min(self._growth, self._room())):
                 if not self._spawn():
                     return
             self._growth = min(2 * self._growth, _MOST)

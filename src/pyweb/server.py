@@ -51,6 +51,7 @@ def serve(config: Config, read_config: Callable[[], Config]) -> int:
 
     def succeed() -> None:
         """Whom we replace has told the addresses; its file stands until here."""
+        holdings.take_over()
         try:
             write_pid_file(os.getppid())
         except StartError as error:

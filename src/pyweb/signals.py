@@ -16,8 +16,8 @@ HEARD = (
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD,
 )  # fmt: skip
 HEARD_BY_MASTER = (signal.SIGTERM, signal.SIGCHLD)
-# A terminal and `pkill pyweb` send theirs to all. These are for the supervisor, which tells its
-# master, which tells its children in its own way; nobody else may die of them.
+# A terminal, a process group and `pkill pyweb` send theirs to all. These are for the supervisor,
+# which tells its master, which tells its children in its own way; nobody else may die of them.
 FOR_THE_SUPERVISOR = (
     signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN,
     signal.SIGTTOU,

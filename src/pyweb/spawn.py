@@ -33,12 +33,13 @@ READY_FD = "PYWEB_READY_FD"
 
 
 class Master:
-    """A process that was started to serve."""
+    """A process that was started to serve. `access_log`: the file that it was given."""
 
-    def __init__(self, pid: int, channel: Channel, generation: int) -> None:
+    def __init__(self, pid: int, channel: Channel, given: Handover) -> None:
         self.pid = pid
         self.channel = channel
-        self.generation = generation
+        self.generation = given.generation
+        self.access_log = given.config.access_log
         self.started = time.monotonic()
 
 
@@ -47,10 +48,11 @@ def start_master(handover: Callable[[int, int], Handover], generation: int) -> M
     try:
         channel, theirs = channels.pair()
         with theirs:
-            pid = _spawn_master(handover(theirs.fileno(), generation), theirs)
+            given = handover(theirs.fileno(), generation)
+            pid = _spawn_master(given, theirs)
     except OSError as error:
         raise _cant(error) from None
-    return Master(pid, channel, generation)
+    return Master(pid, channel, given)
 
 
 def _spawn_master(handover: Handover, channel: socket.socket) -> int:
@@ -60,7 +62,7 @@ def _spawn_master(handover: Handover, channel: socket.socket) -> int:
         inherited.append(handover.log)
     try:
         with _left_to_heirs(inherited):
-            # The terminal's signals would end one that can't ignore them yet, with a traceback.
+            # They would end one that can't ignore them yet, SIGINT with a traceback.
             pid = os.posix_spawn(
                 sys.executable, _command(source), os.environ, setsigmask=FOR_THE_SUPERVISOR
             )

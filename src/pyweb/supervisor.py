@@ -104,7 +104,7 @@ class Supervisor:
     def _patience(self) -> int | None:
         """Milliseconds until something is due."""
         due = [self._journal.next_flush(), self._notifier.watch_at]
-        if self._master is None and not self._is_ending():
+        if not (self._master or self._reload or self._is_ending()):
             due.append(self._backoff.at)
         if self._kill_at:
             due.append(self._kill_at)
@@ -147,6 +147,8 @@ class Supervisor:
             if master.channel.gone:
                 continue
             heard = master.channel.hear()
+            if master.channel.gone:
+                self._poll.unregister(master.channel.fd)
             if READY in heard:
                 self._ready(master)
             if ALIVE in heard and master is self._master:
@@ -154,8 +156,6 @@ class Supervisor:
             if LEAVING in heard and master is self._master and not self._stopping:
                 self._leave(master)
                 self._master = None
-            elif master.channel.gone:
-                self._poll.unregister(master.channel.fd)
 
     def _serving(self) -> list[Master]:
         """Or about to."""
@@ -271,8 +271,9 @@ class Supervisor:
         if log < 0:
             self._journal.say("no log was opened anew: --access-log names no file")
             return
-        for master in [*self._serving(), *self._leaving]:
-            master.channel.say(REOPEN, log)
+        for master in self._all():
+            if master.access_log == self._holdings.config.access_log:
+                master.channel.say(REOPEN, log)
         self._journal.say("the log has been opened anew")
 
     def _resize(self, by: int) -> None:
@@ -313,6 +314,8 @@ class Supervisor:
             self._replaced = True
             self._notifier.main_pid(upgrade.pid)
             self._journal.say(f"supervisor {upgrade.pid} serves; this one ends")
+            for number in sorted(self._wanted):
+                upgrade.tell(number)
             self._holdings.disown()
             self._holdings.stop_listening()
             for master in self._serving():
@@ -365,6 +368,8 @@ class Supervisor:
     def _reap(self) -> None:
         """Also what a dead master has left behind, where we are the first process of all."""
         for pid, code, usage in ended_children():
+            if self._upgrade and self._upgrade.pid == pid:
+                self._upgrade.has_ended = True
             for master in self._all():
                 if master.pid == pid:
                     self._bury(master, code, usage)
@@ -386,7 +391,10 @@ class Supervisor:
         """The one that served, or was about to."""
         how = self._obituaries.tell(code, usage) if code else "left"
         if self._reload and master is self._reload.master:
-            self._not_reloaded(self._reload, f"{how} before it served")
+            if self._is_ending():
+                self._reload = None
+            else:
+                self._not_reloaded(self._reload, f"{how} before it served")
             return
         self._master = None
         if self._is_ending():

@@ -7,6 +7,7 @@ nohup SIGHUP is ignored from the start, and a daemon never had a terminal. Not h
 
 from __future__ import annotations
 
+import errno
 import os
 
 
@@ -23,6 +24,6 @@ class Terminal:
 def _there_is_one() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
+    except OSError as error:  # ENXIO: none; EIO: it is just going; all else says nothing
+        return error.errno not in (errno.ENXIO, errno.EIO)
     return True

@@ -27,6 +27,7 @@ class Upgrade:
         """`environ`: what its environment has besides ours. StartError."""
         self.pid, self.fd = start_supervisor(held, environ)
         self.until = time.monotonic() + READY_WITHIN
+        self.has_ended = False  # it has been reaped, and its pid may be another's
 
     def state(self) -> int:
         try:
@@ -37,11 +38,11 @@ class Upgrade:
 
     def take_back(self) -> None:
         """Its master ends when it does. What takes so long may hang."""
-        hangs = time.monotonic() >= self.until
-        try:
-            os.kill(self.pid, signal.SIGKILL if hangs else signal.SIGQUIT)
-        except ProcessLookupError:
-            pass
+        self.tell(signal.SIGKILL if time.monotonic() >= self.until else signal.SIGQUIT)
+
+    def tell(self, number: int) -> None:
+        if not self.has_ended:
+            os.kill(self.pid, number)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -361,7 +361,10 @@ class Worker:
         elif words and not self._draining:
             for fd, _ in words:
                 self._poll.modify(fd, 0)
-            self._look()  # whoever has woken us alone
+            if any(fd == self._hang_ups[0] for fd, _ in words) and self._may_accept():
+                self._take_the_last()  # a listener may not be wanted any more
+            else:
+                self._look()  # whoever has woken us alone
             self._retire()
             self._gate.close()
 
