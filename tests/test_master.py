@@ -291,7 +291,7 @@ def test_those_that_wait_count_too(serve: ServeFixture) -> None:
             until(lambda n=number: sockets(server) == base + n + 1, "it to wait")
         with connect(server) as third:
             assert third.answer().status == 503
-    assert reason_of(server.wait_for_log(1)[0]) == 81
+        assert reason_of(server.wait_for_log(1)[0]) == 81
 
 
 def test_unix_clients_have_no_address(serve: ServeFixture, tmp_path: Path) -> None:
