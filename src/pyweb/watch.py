@@ -6,7 +6,7 @@ other. Ends with Ctrl-C, or when no server is left.
 
 from __future__ import annotations
 
-import time
+import signal
 from collections.abc import Callable, Iterator
 
 from .status import Facts, NotFound, look
@@ -23,6 +23,7 @@ def watch(pid: int | None) -> None:
         from rich.text import Text
     except ImportError:
         raise NotFound("--watch needs rich: pip install 'pyweb[watch]'") from None
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     frames = _frames(pid)
     first = next(frames)
     console = Console(highlight=False)
@@ -53,11 +54,18 @@ def _frames(pid: int | None) -> Iterator[str]:
     while servers:
         yield "\n\n".join(text_of(one, _pace(before, one)) for one in servers)
         before = {one["master"]["pid"]: one for one in servers}
-        time.sleep(_SECOND)
+        _wait()
         try:
             servers = look(pid)
         except NotFound:
             return
+
+
+def _wait() -> None:
+    """For the next second. KeyboardInterrupt comes from here alone: elsewhere an exception out of
+    nothing may find itself where exceptions are ignored, and ^C would be lost."""
+    if signal.sigtimedwait((signal.SIGINT,), _SECOND):
+        raise KeyboardInterrupt
 
 
 def _pace(before: dict[int, Facts], server: Facts) -> str:
