@@ -204,6 +204,60 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def test_a_reload_is_told(manager: Manager, site: Path, listening: socket.socket) -> None:
+    """RELOADING with its time, then READY of the next generation; also when it is refused."""
+    file = site.parent / "pyweb.toml"
+    file.write_text("header = ['X-Word: one']\n")
+    manager.start(site, "--config", str(file), listeners=[listening.fileno()])
+    manager.hear_until("READY")
+    before = time.monotonic_ns() // 1000
+    os.kill(manager.pid, signal.SIGHUP)
+    told = manager.hear()
+    assert told["RELOADING"] == "1"
+    assert before <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+    ready = manager.hear()
+    assert ready["READY"] == "1"
+    assert ready["STATUS"].startswith("generation 2 serves http://")
+    file.write_text("headers = 1\n")
+    os.kill(manager.pid, signal.SIGHUP)
+    assert "RELOADING" in manager.hear()
+    ready = manager.hear()
+    assert ready["READY"] == "1"
+    assert ready["STATUS"].startswith("not reloaded: ")
+    assert answer(listening) == b"hello, world\n"
+    assert manager.stop() == 0
+
+
+def test_an_upgrade_is_told(
+    manager: Manager, site: Path, tmp_path: Path, listening: socket.socket
+) -> None:
+    """The new supervisor is the service from then on: it speaks, pings, and has the pid file."""
+    pid_file = tmp_path / "pid"
+    manager.start(
+        site, "--pid-file", str(pid_file), listeners=[listening.fileno()], WATCHDOG_USEC="400000"
+    )
+    manager.hear_until("READY")
+    old = manager.pid
+    assert int(pid_file.read_text()) == old
+    os.kill(old, signal.SIGUSR2)
+    new = int(manager.hear_until("MAINPID")["MAINPID"])
+    try:
+        assert new not in (0, 1, old)
+        assert manager.process is not None
+        assert manager.process.wait(PATIENCE) == 0
+        until(lambda: int(pid_file.read_text()) == new, "its pid in the file")
+        manager.drained()
+        assert manager.hear_until("WATCHDOG") == {"WATCHDOG": "1"}
+        assert answer(listening) == b"hello, world\n"
+        os.kill(new, signal.SIGTERM)
+        assert "STOPPING" in manager.hear_until("STOPPING")
+        until(lambda: state_of(new) in ("", "Z"), "it to end")
+        assert not pid_file.exists()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(new, signal.SIGKILL)
+
+
 def test_an_abstract_name(tmp_path: Path, site: Path, listening: socket.socket) -> None:
     manager = Manager(tmp_path, f"@pyweb-test-{os.getpid()}")
     try:
