@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd)
 
-.PHONY: help serve test lint format bench soak wheel clean
+.PHONY: help serve test lint format bench soak life wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -32,6 +32,9 @@ bench: $(VENV)/.test ## run the benchmarks
 
 soak: $(VENV)/.test ## 200,000 connections in each mode: does anything grow? (20 minutes)
 	PYWEB_SOAK=200000 $(BIN)/pytest -s tests/test_soak.py
+
+life: $(VENV)/.test ## 20 reloads and 3 upgrades under each load, in each mode (15 minutes)
+	PYWEB_LIFE=long $(BIN)/pytest tests/test_life.py tests/test_lossless.py
 
 wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --quiet 2>/dev/null || $(BIN)/python -m build

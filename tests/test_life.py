@@ -513,7 +513,7 @@ def test_both_die(lively: ServeFixture, settings: Settings, mode: str) -> None:
 
 
 def test_one_that_is_told_to_leave_and_is_gone_at_once(lively: ServeFixture) -> None:
-    """Its last word and its end were heard together: its channel was polled for ever after."""
+    """Its last word and its end are heard together; its channel must not be polled after that."""
     server = lively()
     master = server.master
     with stopped(server.pid):
