@@ -64,8 +64,13 @@ _KEEPERS_LINGER = 3.0
 
 
 def slots_of(config: Config) -> int:
-    """See PoolMode._room."""
-    return 2 * (config.threads if config.mode == "thread" else config.max_connections)
+    """For all that may be there, those included that retire while others serve already."""
+    return _limit(config) * (config.threads if config.mode == "thread" else 1)
+
+
+def _limit(config: Config) -> int:
+    """A process with threads retires as a whole, as often as the log is opened anew."""
+    return 16 if config.mode == "thread" else 2 * config.max_connections
 
 
 class _Process:
@@ -197,9 +202,9 @@ class PoolMode:
         return len(self._active()) < self._least and self._room() > 0
 
     def _room(self) -> int:
-        """For so many more. Those that leave have their successors at once: as many again may be
-        there, and their last connections may take long."""
-        return min(self._most - len(self._active()), 2 * self._most - len(self._processes))
+        """For so many more. Those that leave have their successors at once, for their last
+        connections may take long."""
+        return min(self._most - len(self._active()), _limit(self._config) - len(self._processes))
 
     def _replace(self) -> None:
         while self._lacks() and self._spawn():
@@ -347,9 +352,16 @@ class PoolMode:
             self._adoption.close()
 
     def renew(self) -> None:
-        """Others take their place as soon as they have heard it; their connections end there."""
-        for one in self._processes.values():
+        """Others take their place as soon as they have heard it; their connections end there. None
+        leaves that could have no successor."""
+        if self._draining:
+            return
+        serving = [one for one in self._processes.values() if not one.retiring]
+        successors = _limit(self._config) - len(self._processes)
+        for one in serving[:successors]:
             self._retire(one)
+        if len(serving) > successors:
+            self._journal.say("too many workers retire: the others write on into the old log")
 
     def resize(self, by: int) -> None:
         self._least = max(1, self._least + by)
