@@ -15,7 +15,7 @@ serve: $(VENV)/.serve ## set up what is needed and serve the example site
 	@exec $(BIN)/pyweb $(PORT) example
 
 test: $(VENV)/.test ## set up what is needed and run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.lint ## ruff, mypy, cython-lint
 	$(BIN)/ruff check .

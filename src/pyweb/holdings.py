@@ -59,6 +59,12 @@ class Holdings:
         if self._log not in (other._log, -1):
             os.close(self._log)
 
+    def apply_backlog(self) -> None:
+        """Also to what was held before; what systemd has passed has systemd's."""
+        for where, listener in self._held:
+            if where is not None:
+                listener.sock.listen(self.config.backlog)
+
     def reopen_log(self) -> int:
         """Its descriptor, which keeps its number; -1: there is no file. StartError."""
         if self._log >= 0:

@@ -248,6 +248,7 @@ class Supervisor:
         old, self._master, self._reload = self._master, reload.master, None
         before, self._holdings = self._holdings, reload.holdings
         before.close_all_but(self._holdings)
+        self._holdings.apply_backlog()
         self._backoff.worked()
         self._journal.say(f"reloaded: generation {self._master.generation} serves")
         if old:
