@@ -50,8 +50,6 @@ POSSIBLE = clone_sharing_files is not None and hasattr(os, "pidfd_open")
 _BLOCKED = (signal.SIGTERM, END, STACK)
 
 
-# For the living to take what is handed on to them, when it is more than a socket holds.
-_HANDING_ON = 2.0
 _PAUSE = 0.01
 _GONE = "-"
 
@@ -140,7 +138,7 @@ class Keeper:
                 idle.append((sock, Past(one.served)))
             else:
                 _settle_one(one, sock, desk, hung.get(one.fd))
-        _hand_on(idle, self._adoption)
+        _hand_on(idle, self._adoption, service.config.timeout_queue)
         for sock, _ in idle:
             sock.close()
         desk.work_off()
@@ -159,9 +157,10 @@ def _settle_one(one: Entry, sock: socket.socket, desk: PolledRefusals, hung: flo
         sock.close()
 
 
-def _hand_on(idle: list[tuple[socket.socket, Past]], adoption: Adoption) -> None:
-    """As many as are taken in time. Nobody adopts when the server stops: then they end."""
-    until = time.monotonic() + _HANDING_ON
+def _hand_on(idle: list[tuple[socket.socket, Past]], adoption: Adoption, patience: float) -> None:
+    """As many as are taken in time: there may be more than a socket holds, and nobody who lives.
+    Nobody adopts when the server stops: then they end."""
+    until = time.monotonic() + patience
     poll = select.poll()
     poll.register(adoption.way, select.POLLOUT)
     for sock, past in idle:

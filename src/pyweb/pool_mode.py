@@ -202,9 +202,16 @@ class PoolMode:
         return len(self._active()) < self._least and self._room() > 0
 
     def _room(self) -> int:
-        """For so many more. Those that leave have their successors at once, for their last
-        connections may take long."""
-        return min(self._most - len(self._active()), _limit(self._config) - len(self._processes))
+        """For so many more. Those that were told to leave have their successors at once, for their
+        last connections may take long. One that leaves of its own still serves, and counts."""
+        there = len(self._processes)
+        leaving = sum(map(self._is_to_leave, self._processes.values()))
+        return min(self._most - (there - leaving), _limit(self._config) - there)
+
+    def _is_to_leave(self, one: _Process) -> bool:
+        """Somebody else may have told it so, by a signal; where it is the only one, we look."""
+        is_to = one.retiring or self._watchdog.has_killed(one.pid)
+        return is_to or (self._threads > 1 and any(s.get(STATE) == RETIRING for s in one.slots))
 
     def _replace(self) -> None:
         while self._lacks() and self._spawn():
