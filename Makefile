@@ -34,7 +34,7 @@ soak: $(VENV)/.test ## 200,000 connections in each mode: does anything grow? (20
 	PYWEB_SOAK=200000 $(BIN)/pytest -s tests/test_soak.py
 
 life: $(VENV)/.test ## 20 reloads and 3 upgrades under each load, in each mode (15 minutes)
-	PYWEB_LIFE=long $(BIN)/pytest tests/test_life.py tests/test_lossless.py
+	PYWEB_LIFE=long $(BIN)/pytest -s tests/test_life.py tests/test_lossless.py
 
 wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --quiet 2>/dev/null || $(BIN)/python -m build
