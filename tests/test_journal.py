@@ -8,12 +8,14 @@ import os
 import pty
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import NOBODY
+from conftest import NOBODY, PATIENCE
 
 from pyweb.journal import PIPE_BUF, Journal, Sink, printable
 
@@ -236,3 +238,40 @@ def test_what_is_held_back_is_said_a_second_later(journal: tuple[Journal, Path])
     journal[0].flush()
     assert counts(journal[1], "lost") == [1, 12]
     assert journal[0].next_flush() is None
+
+
+IN_THE_BACKGROUND = """
+import fcntl, os, signal, sys, termios
+tty = int(sys.argv[1])
+fcntl.ioctl(tty, termios.TIOCSCTTY, 0)
+ways = termios.tcgetattr(tty)
+ways[3] |= termios.TOSTOP
+termios.tcsetattr(tty, termios.TCSANOW, ways)
+source, sink = os.pipe()
+child = os.fork()
+if child == 0:
+    os.setpgid(0, 0)
+    os.read(source, 1)
+    os._exit(0)
+os.setpgid(child, child)
+os.tcsetpgrp(tty, child)
+signal.signal(signal.SIGTTOU, lambda *_: None)
+from pyweb.journal import Sink
+assert Sink(tty).write(b"a line")
+os.write(sink, b".")
+os.waitpid(child, 0)
+"""
+
+
+def test_a_terminal_that_stops_the_background() -> None:
+    """stty tostop, and SIGTTOU handled: the write was tried again for ever."""
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", IN_THE_BACKGROUND, str(theirs)],
+            pass_fds=[theirs], start_new_session=True, timeout=PATIENCE, check=True,
+        )  # fmt: skip
+        assert os.read(ours, 100) == b"a line"
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -353,6 +353,34 @@ def test_addresses_come_and_go(
     assert not new.exists()
 
 
+@pytest.mark.parametrize("options", [
+    ("--mode", "fork", "--max-connections", "1"),
+    ("--mode", "prefork", "--workers", "1"),
+    ("--mode", "prefork", "--workers", "1", "--max-connections-per-child", "1"),
+])  # fmt: skip
+def test_many_wait_at_an_address_that_goes(
+    lively: ServeFixture, settings: Settings, options: tuple[str, ...]
+) -> None:
+    """More than the master holds, and who could take them has enough to do: they were reset."""
+    settings.say("one", bind=["127.0.0.1:0", "127.0.0.2:0"])
+    server = lively(*options, "--no-parking", "--timeout-idle", "3600", *settings.options)
+    other = int(server.stdout().split()[1].rsplit(":", 1)[1].strip("/"))
+    until_ready(server, options[1])
+    with server.connect() as busy, contextlib.ExitStack() as stack:
+        busy.send(HELLO)
+        assert busy.answer().status == 200
+        waiting = []
+        for _ in range(150):
+            sock = socket.create_connection(("127.0.0.2", other), PATIENCE)
+            waiting.append(stack.enter_context(Client(sock)))
+            waiting[-1].send(HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        settings.say("two", bind=["127.0.0.1:0"])
+        reload(server, 2)
+        busy.close()
+        for client in waiting:
+            assert client.answer()["x-life"] == "one"
+
+
 def to_unix(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(PATIENCE)
@@ -734,6 +762,24 @@ def test_an_upgrade(
     end(server, again)
     assert cannot_connect(server.port)
     assert not path.exists()
+
+
+@each_mode
+def test_the_end_after_an_upgrade(lively: ServeFixture, site: Path, mode: str) -> None:
+    """Of both: the old one's connections are the server's, and --grace holds for them."""
+    server = lively("--mode", mode, "--grace", "1")
+    with server.connect() as busy:
+        busy.send(large(site))
+        assert busy.sock.recv(1, socket.MSG_PEEK)
+        young = upgrade(server)
+        tell(server, signal.SIGTERM, young)
+        assert server.process.wait(PATIENCE) == 0
+        until(lambda: is_gone(young), "the new one to end, too")
+    assert (
+        server.stderr().count(" 1 connections are cut")
+        + server.stderr().count(" 1 workers are cut")
+        == 1
+    )
 
 
 def test_an_address_that_an_upgrade_takes_away(

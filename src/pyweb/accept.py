@@ -26,7 +26,7 @@ from .errors import Reason
 from .journal import Journal
 from .listen import Listener
 from .mode import AcceptedMode
-from .parking import unread
+from .parking import has_ended, unread
 from .refuse import Refusals
 from .transport import peer_name
 
@@ -88,6 +88,7 @@ class Acceptor:
         self._no_room_since: float | None = None
         self._reserve = -1
         self._abandoned = False
+        self._last_call = False  # at the end all get in, however many wait
 
     # What the loop asks for, in this order.
 
@@ -140,7 +141,9 @@ class Acceptor:
         return self._dispatching is not None and self._dispatching.lives
 
     def drain(self) -> None:
-        """Take what the kernel has accepted for us, then nothing more."""
+        """Take what the kernel has accepted for us, then nothing more: what stayed there would be
+        reset."""
+        self._last_call = True
         for listener in self._listeners.values():
             listener.remove()
             for _ in range(0, self._config.backlog, _BATCH):
@@ -175,7 +178,7 @@ class Acceptor:
             self._dispatching.close()
 
     def _has_room(self, now: float) -> bool:
-        return len(self._waiting) < WAITING and now >= self._accept_after
+        return (self._last_call or len(self._waiting) < WAITING) and now >= self._accept_after
 
     def _poll_sources(self, wanted: bool) -> None:
         """Listeners, and the dispatcher: what brings connections."""
@@ -270,11 +273,11 @@ class Acceptor:
 
     def _speaks(self, fd: int) -> None:
         """Or has left without a word, and costs no fork."""
-        one = self._grow_up(fd)
-        if unread(one.sock):
-            self._enter(one)
-        else:
-            one.sock.close()
+        sock = self._young[fd].sock
+        if unread(sock):
+            self._enter(self._grow_up(fd))
+        elif has_ended(sock):  # else the event was an older one's, whose number this one has got
+            self._grow_up(fd).sock.close()
 
     def _park_silent(self) -> None:
         now = time.monotonic()

@@ -22,6 +22,7 @@ from .connection import Past
 from .errors import Ended, Reason
 from .journal import Journal, Sink
 from .parking import (
+    NO_DESCRIPTOR,
     Arrival,
     Count,
     has_ended,
@@ -181,6 +182,8 @@ class Dispatcher:
             return False
         if fd >= 0 and self._log:
             self._log.turn_to(fd)
+        elif fd == NO_DESCRIPTOR:
+            self._journal.say("the log was not opened anew: no descriptor is left; try again")
         return True
 
     # Parking.

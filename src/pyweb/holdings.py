@@ -84,6 +84,7 @@ class Holdings:
         """What was inherited is ours; before, the one from whom it is might have served on."""
         for _, listener in (*self._held, *self._unwanted):
             listener.is_ours = True
+        self.apply_backlog()
         _close_all_but(self._unwanted, [])
         self._unwanted = []
 

@@ -12,6 +12,7 @@ import resource
 
 from .config import Config
 from .docroot import DocRoot
+from .pool_mode import keeps
 
 _SYSTEM = (
     ("descriptors", resource.RLIMIT_NOFILE),
@@ -69,7 +70,7 @@ def _limits(config: Config) -> str:
 
 def _protections(config: Config, root: DocRoot) -> str:
     walk = "the kernel (openat2)" if root.by_kernel else "steps (no openat2 here)"
-    is_kept = config.mode == "fork" or config.max_connections_per_child != 1
+    is_kept = config.mode == "fork" or keeps(config)
     crash = "answers 500" if is_kept else "costs its client the answer"
     limit = config.timeout_request
     watchdog = f"ends what hangs over a request for {limit:g} s" if limit else "off"

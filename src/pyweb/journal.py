@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import socket
 import stat
 import sys
@@ -51,6 +52,8 @@ class Sink:
             self._push = self._send
         elif not stat.S_ISREG(mode):
             self._open_anew()
+            if os.isatty(fd):
+                self._push = self._write_to_terminal
 
     def _open_anew(self) -> None:
         try:
@@ -92,6 +95,16 @@ class Sink:
 
     def _write(self, line: bytes) -> int:
         return os.write(self.fd, line)
+
+    def _write_to_terminal(self, line: bytes) -> int:
+        """One that stops those in the background (stty tostop) sends SIGTTOU for each write, and
+        where that is handled Python would try again for ever. Blocked, the write just passes, and
+        an operator's SIGTTOU comes a moment later."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        try:
+            return os.write(self.fd, line)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _send(self, line: bytes) -> int:
         return self._socket.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

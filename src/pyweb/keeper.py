@@ -166,6 +166,8 @@ def _hand_on(idle: list[tuple[socket.socket, Past]], adoption: Adoption, patienc
     for sock, past in idle:
         peer = _peer(sock)
         while peer != _GONE:
+            if time.monotonic() > until + _PAUSE:
+                return
             ready = poll.poll(max(0, until - time.monotonic()) * 1000)
             if not ready or any(events != select.POLLOUT for _, events in ready):
                 return

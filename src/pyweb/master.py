@@ -119,9 +119,11 @@ class Master:
             self._retire()
         elif order == CHECK:
             self._channel.say(ALIVE)
-        elif order == REOPEN and self._channel.fds:  # or we had no descriptor for it
+        elif order == REOPEN and self._channel.fds:
             self._reopen(self._channel.fds.popleft())
             self._mode.renew()
+        elif order == REOPEN:
+            self._journal.say("the log was not opened anew: no descriptor is left; try again")
         elif order in (GROW, SHRINK) and not self._retired:
             self._mode.resize(1 if order == GROW else -1)
 

@@ -20,6 +20,7 @@ from .connection import Past
 # As the attributes of Past.
 _PAST = struct.Struct("=QdQ?I")
 _CONNECTION, _LOG = b"c", b"l"
+NO_DESCRIPTOR = -2
 _COUNTS = {b"+": 1, b"-": -1, b"0": 0}
 _KINDS = {more: kind for kind, more in _COUNTS.items()}
 _LONGEST = 256
@@ -110,14 +111,15 @@ def pass_log(way: socket.socket, fd: int) -> None:
 
 
 def receive_log(way: socket.socket) -> int:
-    """Its descriptor; -1: there is none. EOFError: the master is gone."""
+    """Its descriptor; -1: nothing has come; NO_DESCRIPTOR: we had none for it. EOFError: the master
+    is gone."""
     try:
         data, fds, _, _ = socket.recv_fds(way, _LONGEST, 1, socket.MSG_DONTWAIT)
     except OSError:
         return -1
     if not data:
         raise EOFError
-    return fds[0] if fds else -1
+    return fds[0] if fds else NO_DESCRIPTOR
 
 
 def has_ended(sock: socket.socket) -> bool:

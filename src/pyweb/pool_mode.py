@@ -73,6 +73,13 @@ def _limit(config: Config) -> int:
     return 16 if config.mode == "thread" else 2 * config.max_connections
 
 
+def keeps(config: Config) -> bool:
+    """Whether workers have keepers. For those of one connection each it would double what one
+    costs; but with a watchdog somebody must be there who says 504."""
+    is_cheap = config.max_connections_per_child != 1 or config.timeout_request > 0
+    return POSSIBLE and is_cheap
+
+
 class _Process:
     __slots__ = ("pid", "retiring", "slots", "started", "told")
 
@@ -120,11 +127,7 @@ class PoolMode:
             or config.max_connections_per_child
         )
         self._shares = Shares(scoreboard.slots) if config.per_client else None
-        # For workers of one connection each it would double what one costs; but with a watchdog
-        # somebody must be there who says 504.
-        is_cheap = config.max_connections_per_child != 1 or config.timeout_request
-        keeps = POSSIBLE and is_cheap
-        self._adoption = Adoption(*pair()) if keeps else None
+        self._adoption = Adoption(*pair()) if keeps(config) else None
         self._processes: dict[int, _Process] = {}
         self._obituaries = Obituaries()
         self._verdicts = Verdicts(scoreboard.slots)
@@ -144,7 +147,7 @@ class PoolMode:
 
     def count(self) -> int:
         """When the last worker has left, its keeper is about to; a moment is its due."""
-        return len(self._processes) or (self._draining and self._keepers_are_left())
+        return len(self._processes) or int(self._draining and self._keepers_are_left())
 
     def accepted(self) -> int:
         """Connections that the workers have taken so far, as they tell."""

@@ -52,24 +52,29 @@ def serve(config: Config, read_config: Callable[[], Config]) -> int:
     def succeed() -> None:
         """Whom we replace has told the addresses; its file stands until here."""
         holdings.take_over()
+        supervisor.predecessor = os.getppid()
         try:
-            write_pid_file(os.getppid())
+            write_pid_file(supervisor.predecessor)
         except StartError as error:
             journal.say(str(error))
-        os.write(ready, b".")
+        try:
+            os.write(ready, b".")
+        except BrokenPipeError:
+            journal.say("the supervisor that this one replaces is gone already")
         os.close(ready)
 
+    supervisor = Supervisor(
+        holdings,
+        read_config=read_config,
+        announce=announce,
+        signals=signals,
+        journal=journal,
+        notifier=notifier,
+    )
     try:
         if ready < 0:
             write_pid_file()
-        return Supervisor(
-            holdings,
-            read_config=read_config,
-            announce=announce,
-            signals=signals,
-            journal=journal,
-            notifier=notifier,
-        ).run()
+        return supervisor.run()
     finally:
         holdings.stop_listening()
         if pid_file is not None:

@@ -113,7 +113,9 @@ def _cant(error: OSError) -> StartError:
 
 def _command(source: int) -> list[str]:
     """As this interpreter was started, as far as it matters."""
-    options = ["-P", "-S", *(["-" + "O" * sys.flags.optimize] if sys.flags.optimize else [])]
+    flags = sys.flags
+    options = ["-P", "-S", *(["-" + "O" * flags.optimize] if flags.optimize else [])]
+    options += ["-E"] * bool(flags.ignore_environment) + ["-s"] * bool(flags.no_user_site)
     options += [f"-W{one}" for one in sys.warnoptions]
     return [sys.executable, *options, "-c", _BOOT, _PACKAGE, str(source)]
 

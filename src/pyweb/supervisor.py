@@ -34,6 +34,8 @@ from .upgrade import READY_WITHIN, SERVES, STARTING, Upgrade
 
 # A master keeps --grace itself. One that does not is killed so many seconds later.
 _BEYOND_GRACE = 5.0
+# Whether a supervisor that we have replaced is still there.
+_LOOK = 0.1
 
 
 class _Reload:
@@ -50,6 +52,7 @@ class Supervisor:
 
     read_config  the configuration as it is now. UsageError, StartError
     announce     called once, when the first master serves
+    predecessor  pid of the supervisor that this one has replaced, as long as it is our parent
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Supervisor:
         self._announced = False
         self._stopping = False
         self._replaced = False  # by a supervisor that serves
+        self.predecessor = 0
         self._kill_at = 0.0  # the masters, if they are still there then
         self._exit_code: int | None = None
 
@@ -108,6 +112,8 @@ class Supervisor:
             due.append(self._backoff.at)
         if self._kill_at:
             due.append(self._kill_at)
+        if self._is_ending() and self._predecessor_is_there():
+            due.append(time.monotonic() + _LOOK)
         due += [one.until for one in (self._reload, self._upgrade) if one]
         known = [moment for moment in due if moment is not None]
         return max(0, int((min(known) - time.monotonic()) * 1000) + 1) if known else None
@@ -347,6 +353,8 @@ class Supervisor:
             self._reload.holdings.stop_listening()
         for master in self._all():
             master.channel.say(order)
+        if self._predecessor_is_there():  # it has connections, whose server this is
+            os.kill(self.predecessor, signal.SIGQUIT if order == END else signal.SIGTERM)
         kill_at = time.monotonic() + grace + _BEYOND_GRACE
         # Whoever asks again and again must not put it off.
         self._kill_at = min(self._kill_at or kill_at, kill_at)
@@ -374,8 +382,12 @@ class Supervisor:
             for master in self._all():
                 if master.pid == pid:
                     self._bury(master, code, usage)
-        if self._is_ending() and not self._all():
+        if self._is_ending() and not self._all() and not self._predecessor_is_there():
             self._exit_code = EXIT_DONE
+
+    def _predecessor_is_there(self) -> bool:
+        """A service manager takes our end for the service's, and kills who is left."""
+        return bool(self.predecessor) and os.getppid() == self.predecessor
 
     def _bury(self, master: Master, code: int, usage: struct_rusage) -> None:
         if master not in self._leaving:

@@ -240,7 +240,14 @@ class Worker:
 
     def _adopt(self, way: socket.socket) -> bool:
         """An idle connection of a worker that has died: counted there, and admitted long ago."""
-        arrival = receive(way)
+        try:
+            os.close(os.dup(way.fileno()))  # it must find a descriptor, or the kernel closes it
+            arrival = receive(way)
+        except OSError:
+            self._accept_after = time.monotonic() + _PAUSE
+            return False
+        except EOFError:
+            return False  # a worker that was taken over has shut it
         if not isinstance(arrival, Arrival):
             return False
         arrival.sock.setblocking(False)
@@ -361,7 +368,7 @@ class Worker:
         elif words and not self._draining:
             for fd, _ in words:
                 self._poll.modify(fd, 0)
-            if any(fd == self._hang_ups[0] for fd, _ in words) and self._may_accept():
+            if any(fd == self._hang_ups[0] for fd, _ in words):
                 self._take_the_last()  # a listener may not be wanted any more
             else:
                 self._look()  # whoever has woken us alone
@@ -381,8 +388,7 @@ class Worker:
         if self._draining:
             return
         self._draining = True
-        if self._may_accept():
-            self._take_the_last()
+        self._take_the_last()
         self._retire()
         self._gate.close()
         for fd in self._hang_ups:
@@ -392,7 +398,8 @@ class Worker:
                 self._advance(fd, one, DRAINED)
 
     def _take_the_last(self) -> None:
-        """What the kernel has accepted for us would be reset when the listener closes."""
+        """What the kernel has accepted for us would be reset when the listener closes: so it is
+        taken also by one that has enough to do, or was to have one connection alone."""
         for door in self._gate.sockets():
             for _ in range(self._service.config.backlog):
                 if not self._take(door):
