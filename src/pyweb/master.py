@@ -22,7 +22,7 @@ from .mode import Entrance, Mode
 from .signals import SignalPipe
 
 # From the word to leave to SIGKILL, for children that are ended.
-_LAST_WORDS = 1.0
+_LAST_WORDS = 2.0
 
 
 class Master:
