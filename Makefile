@@ -15,7 +15,9 @@ serve: $(VENV)/.serve ## set up what is needed and serve the example site
 	@exec $(BIN)/pyweb $(PORT) example
 
 test: $(VENV)/.test ## set up what is needed and run the tests
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	@$(BIN)/pytest --numprocesses auto --dist worksteal || \
+	  { echo 'What failed beside others, once more and alone (a defect fails again):'; \
+	    $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 lint: $(VENV)/.lint ## ruff, mypy, cython-lint
 	$(BIN)/ruff check .
