@@ -586,7 +586,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     need("faketime")
     library = next((str(p) for p in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:
-        pytest.skip("libfaketime is not installed")
+        need("libfaketime.so.1")  # no program: skipped here, failed under CI
     file = tmp_path / "clock"
 
     def jump(offset: str) -> None:

@@ -475,6 +475,14 @@ def start_one(server: Server) -> int:
     return young
 
 
+def a_reload_begun(lively: ServeFixture, settings: Settings, mode: str) -> tuple[Server, int, int]:
+    """The server, its master, and the one that is about to serve "two"."""
+    server = lively("--mode", mode, *settings.options)
+    old = server.master
+    settings.say("two")
+    return server, old, start_one(server)
+
+
 def test_a_reload_before_the_first_master_serves(site: Path) -> None:
     process = start(site)
     try:
@@ -499,10 +507,7 @@ def test_a_master_that_dies_while_another_starts(
     lively: ServeFixture, settings: Settings, mode: str
 ) -> None:
     """The other takes its place; the supervisor waited for that without a pause."""
-    server = lively("--mode", mode, *settings.options)
-    old = server.master
-    settings.say("two")
-    young = start_one(server)
+    server, old, young = a_reload_begun(lively, settings, mode)
     with stopped(young):
         os.kill(old, signal.SIGKILL)
         said(server, f"reason 88: master {old} ")
@@ -519,10 +524,7 @@ def test_a_master_that_dies_while_another_starts(
 def test_one_that_dies_before_it_serves(
     lively: ServeFixture, settings: Settings, mode: str
 ) -> None:
-    server = lively("--mode", mode, *settings.options)
-    old = server.master
-    settings.say("two")
-    young = start_one(server)
+    server, old, young = a_reload_begun(lively, settings, mode)
     with stopped(young):
         os.kill(young, signal.SIGKILL)
         said(server, f"not reloaded, all is as it was: master {young} .* before it served")

@@ -59,6 +59,16 @@ def test_never_too_low_when_places_are_shared() -> None:
     assert max(counts) < 10
 
 
+def test_few_are_taken_for_another() -> None:
+    """Of 4,000 newcomers beside 1,000 addresses about ten; of two larger tables it would be 50."""
+    shares = Shares(1)
+    shares.begin(0)
+    for number in range(1000):
+        shares.add(0, f"10.1.{number >> 8}.{number & 255}", 1)
+    taken = sum(shares.of(f"10.2.{n >> 8}.{n & 255}") > 0 for n in range(4000))
+    assert taken < 30
+
+
 def test_a_row_holds_no_nonsense() -> None:
     shares = Shares(1)
     shares.begin(0)

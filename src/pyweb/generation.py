@@ -87,6 +87,75 @@ def _log_sink(config: Config, fd: int) -> Sink | None:
     return Sink(1) if config.access_log == "-" else Sink(fd)
 
 
+class _Ground:
+    """What a mode and its entrance stand on. `shared`: descriptors that all processes have.
+    StartError."""
+
+    def __init__(self, given: Handover, service: Service, root: DocRoot) -> None:
+        config, log, journal = service.config, service.log, service.journal
+        self.service = service
+        try:
+            self.lifeline, self.lifeline_of_master = os.pipe()
+            self.board = Scoreboard(
+                slots_of(config) if config.mode != "fork" else config.max_connections + 1,
+                generation=given.generation,
+                supervisor=given.supervisor,
+            )
+        except OSError as error:
+            raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
+        sinks = [journal.sink.fd, *([log.sink.fd] if log.sink else [])]
+        self.shared = (root.fd, self.lifeline, *sinks)
+        self.refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
+        self.poll = select.poll()
+
+
+def _forking(
+    ground: _Ground, listeners: list[Listener]
+) -> tuple[ForkMode, Acceptor, Dispatching | None]:
+    """StartError."""
+    service, board = ground.service, ground.board
+    config, journal = service.config, service.journal
+    dispatching = None
+    if AVAILABLE and not config.no_parking:
+        dispatching = _dispatching(service, board, ground.shared, ground.lifeline)
+    parker = dispatching.parker if dispatching else None
+    child = Child(service, ground.shared, ground.lifeline, parker)
+    watchdog = Watchdog(config.timeout_request, "child", journal)
+    mode = ForkMode(child, board, journal, watchdog, dispatching)
+    acceptor = Acceptor(
+        config,
+        listeners=listeners,
+        mode=mode,
+        dispatching=dispatching,
+        refusals=ground.refusals,
+        journal=journal,
+        poll=ground.poll,
+    )
+    return mode, acceptor, dispatching
+
+
+def _pooling(ground: _Ground, listeners: list[Listener]) -> tuple[PoolMode, Backlog]:
+    service = ground.service
+    pool = PoolMode(
+        service.config,
+        service,
+        listeners=[one.sock for one in listeners],
+        lifeline=ground.lifeline,
+        keep=ground.shared,
+        scoreboard=ground.board,
+        journal=service.journal,
+    )
+    backlog = Backlog(
+        service.config,
+        listeners=listeners,
+        pool=pool,
+        refusals=ground.refusals,
+        journal=service.journal,
+        poll=ground.poll,
+    )
+    return pool, backlog
+
+
 def _run(
     given: Handover,
     service: Service,
@@ -96,57 +165,14 @@ def _run(
     signals: SignalPipe,
 ) -> None:
     config, log, journal = service.config, service.log, service.journal
-    try:
-        lifeline, lifeline_of_master = os.pipe()
-        board = Scoreboard(
-            slots_of(config) if config.mode != "fork" else config.max_connections + 1,
-            generation=given.generation,
-            supervisor=given.supervisor,
-        )
-    except OSError as error:
-        raise StartError(f"{error.strerror}; raise the limit (ulimit), or lower ours") from None
-    shared = [root.fd, lifeline, journal.sink.fd]
-    if log.sink is not None:
-        shared.append(log.sink.fd)
-    refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
-    poll = select.poll()
+    ground = _Ground(given, service, root)
     mode: ForkMode | PoolMode
     entrance: Acceptor | Backlog
     dispatching = None
     if config.mode == "fork":
-        if AVAILABLE and not config.no_parking:
-            dispatching = _dispatching(service, board, tuple(shared), lifeline)
-        parker = dispatching.parker if dispatching else None
-        child = Child(service, tuple(shared), lifeline, parker)
-        watchdog = Watchdog(config.timeout_request, "child", journal)
-        mode = ForkMode(child, board, journal, watchdog, dispatching)
-        entrance = Acceptor(
-            config,
-            listeners=listeners,
-            mode=mode,
-            dispatching=dispatching,
-            refusals=refusals,
-            journal=journal,
-            poll=poll,
-        )
+        mode, entrance, dispatching = _forking(ground, listeners)
     else:
-        mode = PoolMode(
-            config,
-            service,
-            listeners=[one.sock for one in listeners],
-            lifeline=lifeline,
-            keep=tuple(shared),
-            scoreboard=board,
-            journal=journal,
-        )
-        entrance = Backlog(
-            config,
-            listeners=listeners,
-            pool=mode,
-            refusals=refusals,
-            journal=journal,
-            poll=poll,
-        )
+        mode, entrance = _pooling(ground, listeners)
 
     def reopen(fd: int) -> None:
         if dispatching:
@@ -156,11 +182,11 @@ def _run(
         else:
             log.sink.turn_to(fd)
 
-    account = Account(board, mode=mode, entrance=entrance, refusals=refusals)
+    account = Account(ground.board, mode=mode, entrance=entrance, refusals=ground.refusals)
     directory, urls = _absolute(config.directory), [one.url for one in listeners]
     words = introduction(config, root, directory, urls)
     account.describe(config, urls, directory, words.items())
-    if not board.has_memfd:
+    if not ground.board.has_memfd:
         journal.say("no memfd here: pyweb status will not find this server")
     master = Master(
         config,
@@ -170,8 +196,8 @@ def _run(
         signals=signals,
         channel=channel,
         journal=journal,
-        lifeline=lifeline_of_master,
-        poll=poll,
+        lifeline=ground.lifeline_of_master,
+        poll=ground.poll,
         publish=account.publish,
         reopen=reopen,
     )
@@ -180,10 +206,10 @@ def _run(
     _prepare(journal)
     channel.say(READY)
     master.run()
-    lost = mode.lost_lines + refusals.lost_lines
+    lost = mode.lost_lines + ground.refusals.lost_lines
     journal.say(
         f"stopped: {mode.served} connections served,"
-        f" {refusals.count + mode.refused} refused, {mode.cut} cut"
+        f" {ground.refusals.count + mode.refused} refused, {mode.cut} cut"
         + (f"; {lost} log lines lost" if lost else "")
     )
 

@@ -1,6 +1,6 @@
 """What the master asks of a mode, and of whoever looks after those who come.
 
-A mode is one class in one file; a fourth is a file more, and a line in server.py.
+A mode is one class in one file; a fourth is a file more, and a line in generation.py.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Shared memory, a row for each worker, which alone writes it; the sum over the ro
 A row has no addresses but four tables of counters, in each of which an address has one place by
 a keyed hash. Another address may fall on the same place, so the smallest of the sums is believed:
 to be taken for another, four collisions are needed, and the key is new with each master. With
-1,000 addresses at once and a share of one connection that is one newcomer in 400; two tables of
-twice the size, as it was at first, made it one in 75.
+1,000 addresses at once and a share of one connection that is one newcomer in 400 (test_shares.py
+counts them); two tables of twice the size would make it one in 75.
 
 A worker that lies can have others refused; they trust each other, as they serve the same clients.
 Not here: what is done with one who has too many.

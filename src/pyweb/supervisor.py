@@ -36,6 +36,7 @@ from .upgrade import READY_WITHIN, SERVES, STARTING, Upgrade
 _BEYOND_GRACE = 5.0
 # Whether a supervisor that we have replaced is still there.
 _LOOK = 0.1
+_MUCH = {1: "many", -1: "few"}
 
 
 class _Reload:
@@ -421,6 +422,3 @@ class Supervisor:
         if not self._announced:
             self._exit_code = EXIT_CANNOT_START
         self._backoff.ended(master.started)
-
-
-_MUCH = {1: "many", -1: "few"}
