@@ -3,7 +3,7 @@
 The map. A module imports only from the layers below it, and within its layer only from those
 listed before it (tests/test_layers.py):
 
- 0 words         errors  clock  grammar  journal  config  scoreboard
+ 0 words         errors  clock  grammar  journal  config  memory  scoreboard  stamps
  1 wire          message  _pyparse  _fastparse  parse  body  render
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route

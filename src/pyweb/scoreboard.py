@@ -13,7 +13,6 @@ Not here: what the numbers mean for a mode, and how they are shown.
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import struct
@@ -21,6 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from .journal import printable
+from .memory import shared_memory
 
 MEMFD_NAME = "pyweb-scoreboard"
 
@@ -68,8 +68,6 @@ KIND_NAMES = ("child", "worker", "dispatcher", "keeper")
 _GREATEST = (1 << 63) - 1
 # Read at once, and at the most: --max-connections and --threads can't ask for more.
 _BATCH, _MOST_SLOTS = 128, 1 << 20
-# The system has no memfd for us: too old, forbidden, or not of this size (RLIMIT_FSIZE).
-_NO_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EFBIG)
 
 
 class Scoreboard:
@@ -79,7 +77,7 @@ class Scoreboard:
     """
 
     def __init__(self, slots: int, *, generation: int = 1, supervisor: int = 0) -> None:
-        self._map, self.has_memfd = _shared_memory(_HEAD_SIZE + slots * _SLOT_SIZE)
+        self._map, self.has_memfd = shared_memory(MEMFD_NAME, _HEAD_SIZE + slots * _SLOT_SIZE)
         if hasattr(mmap, "MADV_DONTFORK"):
             self._map.madvise(mmap.MADV_DONTFORK, 0, _HEAD_SIZE)
         self._words = memoryview(self._map).cast("q")
@@ -147,26 +145,6 @@ class Scoreboard:
     def close(self) -> None:
         self._words.release()
         self._map.close()
-
-
-def _shared_memory(size: int) -> tuple[mmap.mmap, bool]:
-    """True: with a descriptor, which the mmap object holds."""
-    if hasattr(os, "memfd_create"):
-        try:
-            return _map_of_memfd(size), True
-        except OSError as error:
-            if error.errno not in _NO_MEMFD:
-                raise
-    return mmap.mmap(-1, size), False
-
-
-def _map_of_memfd(size: int) -> mmap.mmap:
-    fd = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(fd, size)
-        return mmap.mmap(fd, size)  # it keeps a copy of the descriptor, so this one can go
-    finally:
-        os.close(fd)
 
 
 class Slot:

@@ -1,0 +1,7 @@
+"""The laboratory: what a fork costs, apart from what the interpreter costs, with error bars.
+
+The map. A module imports from pyweb, and from those listed before it; pyweb imports nothing from
+here (tests/test_layers.py):
+
+ statistics  build
+"""
