@@ -28,6 +28,7 @@ from .listen import Listener
 from .mode import AcceptedMode
 from .parking import has_ended, unread
 from .refuse import Refusals
+from .stamps import NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .transport import peer_name
 
 WAITING = 128
@@ -49,11 +50,14 @@ _GONE = frozenset(
 
 
 class _Waiting:
-    __slots__ = ("past", "peer", "since", "sock")
+    __slots__ = ("past", "peer", "record", "since", "sock")
 
-    def __init__(self, sock: socket.socket, peer: str, past: Past = NEW) -> None:
+    def __init__(
+        self, sock: socket.socket, peer: str, record: Record = NOTHING, past: Past = NEW
+    ) -> None:
         self.sock = sock
         self.peer = peer
+        self.record = record
         self.past = past
         self.since = time.monotonic()
 
@@ -72,6 +76,7 @@ class Acceptor:
         refusals: Refusals,
         journal: Journal,
         poll: select.poll,
+        stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._config = config
         self._listeners = {one.sock.fileno(): one for one in listeners}
@@ -80,6 +85,7 @@ class Acceptor:
         self._refusals = refusals
         self._journal = journal
         self._poll = poll
+        self._stamps = stamps
         self._waiting: deque[_Waiting] = deque()
         self._young: dict[int, _Waiting] = {}  # no byte has come yet; the oldest first
         self._polled = False  # are the listeners?
@@ -245,7 +251,7 @@ class Acceptor:
         self._refuse(_Waiting(sock, peer_name(sock, address)), Reason.OUT_OF_DESCRIPTORS)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
-        new = _Waiting(sock, peer)
+        new = _Waiting(sock, peer, self._stamps.accepted())
         share = self._config.per_client
         if share and peer != "unix:" and self._of_peer(peer) >= share:
             self._refuse(new, Reason.CLIENT_SHARE)
@@ -296,7 +302,8 @@ class Acceptor:
                 return
             arrival = dispatching.take()
             if arrival is not None:
-                self._enter(_Waiting(arrival.sock, arrival.peer, arrival.past))
+                record = self._stamps.accepted(arrival.past.requests)
+                self._enter(_Waiting(arrival.sock, arrival.peer, record, arrival.past))
                 continue
             if dispatching.ended and self._polled:  # or its end would wake us for ever
                 self._poll.unregister(dispatching.fd)
@@ -326,7 +333,7 @@ class Acceptor:
             return False
         if time.monotonic() < self._fork_after:
             return False
-        if not self._mode.serve(new.sock, new.peer, new.past):
+        if not self._mode.serve(new.sock, new.peer, new.past, new.record):
             self._fork_after = time.monotonic() + _PAUSE
             return False
         self._fork_after = 0.0

@@ -26,6 +26,7 @@ from .journal import Journal
 from .parking import pass_on
 from .scoreboard import STEP, Slot
 from .service import Service
+from .stamps import CHILD, EXIT, NOTHING, Record
 from .transport import Transport
 from .wait import DRAINED, HEAD, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
@@ -181,8 +182,11 @@ class Child:
         self._lifeline = lifeline
         self._dispatcher = dispatcher
 
-    def run(self, sock: socket.socket, peer: str, slot: Slot, past: Past = NEW) -> NoReturn:
+    def run(
+        self, sock: socket.socket, peer: str, slot: Slot, past: Past = NEW, record: Record = NOTHING
+    ) -> NoReturn:
         """In the forked process, all signals blocked."""
+        record.mark(CHILD)
         code = EXIT_DEFECT
         try:
             become_a_child({sock.fileno(), *self._keep}, term=self._drain, end=_end)
@@ -193,7 +197,9 @@ class Child:
             sock.setblocking(False)
             transport = Transport(sock, self._service.config.engine)
             parks = self._dispatcher is not None
-            connection = Connection(self._service, transport, peer, slot, past=past, peeks=parks)
+            connection = Connection(
+                self._service, transport, peer, slot, past=past, peeks=parks, record=record
+            )
             driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
             driver.run(connection.serve())
             code = 0
@@ -202,6 +208,7 @@ class Child:
         except BaseException:
             tell_defect(self._service.journal)
         finally:
+            record.mark(EXIT)
             os._exit(code)
 
     def _drain(self) -> None:

@@ -275,6 +275,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("access-log", text, "-", "PATH", "a file, - for standard output, or off", _LOG),
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
+    Option("stamps", whole(0, 1_000_000), "0", "N",
+           "records of where each connection's time goes, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
     Option("socket-mode", permissions, "off", "MODE",
            "permissions of unix sockets, as 0660; off: by the umask", _SYSTEM),
@@ -325,6 +327,7 @@ class Config:
     grace: float
     access_log: str
     log_format: str
+    stamps: int
     pid_file: str
     socket_mode: int | None
     socket_owner: str

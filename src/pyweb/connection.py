@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 
-from . import render, scoreboard
+from . import render, scoreboard, stamps
 from .accesslog import Entry
 from .bodyreader import BodyReader
 from .clock import Deadline
@@ -19,6 +19,7 @@ from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
 from .message import Head, Response
 from .route import refusal
 from .service import Service
+from .stamps import NOTHING, Record
 from .transport import Transport
 from .wait import (
     ANSWER,
@@ -84,6 +85,7 @@ class Connection:
     peeks     a head stays in the kernel until it is whole, so that the connection can be handed
               on before: at an IDLE or HEAD wait `past()` tells what goes with it
     drained   set by the driver: the answer that is being made is the last
+    record    of when what happened, in the first exchange
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Connection:
         *,
         past: Past = NEW,
         peeks: bool = False,
+        record: Record = NOTHING,
     ) -> None:
         self.peer = peer
         self.drained = False
@@ -103,6 +106,7 @@ class Connection:
         self._transport = transport
         self._slot = slot
         self._peeks = peeks and transport.can_peek
+        self._record = self._whole = record
         self._buffer = b""
         self._past = past
         self._head_began = past.began
@@ -138,6 +142,7 @@ class Connection:
         # Somebody may hold a copy of the socket (fork_mode.py): the client must not wait for it.
         self._transport.say_no_more()
         self._transport.close()
+        self._whole.mark(stamps.EXIT)
         return reason
 
     def _log_broken_off(self, reason: Reason) -> None:
@@ -174,6 +179,7 @@ class Connection:
         if head is None:
             self._begun = False
             return False
+        self._record.mark(stamps.PARSED)
         self._head = head
         self._slot.say(_name(head))
         self._requests += 1
@@ -185,9 +191,12 @@ class Connection:
         except (Disconnected, TimedOut):
             self._log(head, 0, 0, Reason.CLIENT_LEFT)
             return False
-        return (yield from self._respond(self._answer(head), head, whole))
+        response = self._answer(head)
+        self._record.mark(stamps.DECIDED)
+        return (yield from self._respond(response, head, whole))
 
     def _answer(self, head: Head) -> Response:
+        self._service.stamps.answering(self._record)
         try:
             return self._service.answer(head)
         except MemoryError:
@@ -220,6 +229,7 @@ class Connection:
         self._began = began or time.monotonic()
         deadline = Deadline(self._config.timeout_header)
         deadline.at += self._began - time.monotonic()
+        self._record.mark(stamps.FIRST_BYTE)
         self._slot.set(scoreboard.STATE, scoreboard.READING)
         self._begun = True
         peeks = self._peeks and not self._buffer
@@ -400,10 +410,13 @@ class Connection:
         while not self._transport.all_sent:
             moved = self._transport.push()
             if moved:
+                if self._transport.sent == moved:
+                    self._record.mark(stamps.HEADER_SENT)
                 self._slot.set(scoreboard.SENT, self._transport.sent)
                 deadline.moved(moved)
             else:
                 yield from until(WRITE, deadline, ANSWER)
+        self._record.mark(stamps.BODY_SENT)
 
     def _is_head(self, head: Head | None) -> bool:
         """Also of a request that was refused before it was understood: no content for HEAD."""
@@ -455,6 +468,8 @@ class Connection:
         entry = Entry(self.peer, head, line, status, size, seconds, reason)
         if not self._service.log.write(entry):
             slot.add(scoreboard.LOST_LINES, 1)
+        self._record.mark(stamps.LOGGED)
+        self._record = NOTHING
 
 
 def _name(head: Head | None) -> bytes:

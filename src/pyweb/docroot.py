@@ -207,10 +207,24 @@ def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def open_root(directory: str) -> DocRoot:
-    """UsageError."""
+class WatchedRoot(DocRoot):
+    """Tells each time that something has been opened, or could not be."""
+
+    def __init__(self, path: str | bytes, opened: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._opened = opened
+
+    def open(self, path: bytes, flags: int = READ) -> int:
+        try:
+            return super().open(path, flags)
+        finally:
+            self._opened()
+
+
+def open_root(directory: str, opened: Callable[[], None] | None = None) -> DocRoot:
+    """UsageError. `opened`: see WatchedRoot."""
     try:
-        root = DocRoot(directory)
+        root = WatchedRoot(directory, opened) if opened else DocRoot(directory)
     except OSError as error:
         raise UsageError(
             f"directory: {directory!r}: {error.strerror}; name an existing directory"

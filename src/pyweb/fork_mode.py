@@ -25,6 +25,7 @@ from .losses import Losses
 from .mode import Crash
 from .obituary import Obituaries, what_it_did
 from .scoreboard import ANSWERING, PID, READING, SENT, STATE, Scoreboard, Slot
+from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .watchdog import Hang, Watchdog
 
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
@@ -35,12 +36,13 @@ _LOOK = 1.0
 
 
 class _Child:
-    __slots__ = ("peer", "slot", "sock", "started", "told")
+    __slots__ = ("peer", "record", "slot", "sock", "started", "told")
 
-    def __init__(self, slot: Slot, peer: str, sock: socket.socket | None) -> None:
+    def __init__(self, slot: Slot, peer: str, sock: socket.socket | None, record: Record) -> None:
         self.slot = slot
         self.peer = peer
         self.sock = sock
+        self.record = record
         self.started = time.monotonic()
         self.told = Losses.none()
 
@@ -59,12 +61,14 @@ class ForkMode:
         journal: Journal,
         watchdog: Watchdog,
         dispatching: Dispatching | None = None,
+        stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._child = child
         self._scoreboard = scoreboard
         self._journal = journal
         self._watchdog = watchdog
         self._dispatching = dispatching
+        self._stamps = stamps
         self._children: dict[int, _Child] = {}
         self._copies = 0
         self._next_look = 0.0
@@ -114,24 +118,26 @@ class ForkMode:
     def of_peer(self, peer: str) -> int:
         return self._peers[peer]
 
-    def serve(self, sock: socket.socket, peer: str, past: Past) -> bool:
+    def serve(self, sock: socket.socket, peer: str, past: Past, record: Record = NOTHING) -> bool:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         slot.say_peer(peer.encode())
         # No signal may find the child before it has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        record.mark(FORK_BEGIN)
         try:
             pid = os.fork()
             if pid == 0:
-                self._child.run(sock, peer, slot, past)
+                self._child.run(sock, peer, slot, past, record)
         except OSError as error:
             self._scoreboard.give_back(slot)
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
             return False
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._stamps.forked(record, pid)
         slot.set(PID, pid)
-        self._children[pid] = _Child(slot, peer, self._copy(sock))
+        self._children[pid] = _Child(slot, peer, self._copy(sock), record)
         self._peers[peer] += 1
         self.served += 1
         return True
@@ -158,6 +164,7 @@ class ForkMode:
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
+        self._stamps.reaped(one.record, usage)
         self._forget_peer(one.peer)
         self._losses.tell([one.slot], one.told)
         hung = self._watchdog.bury(pid, code, usage)

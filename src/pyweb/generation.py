@@ -39,6 +39,7 @@ from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
 from .signals import FOR_THE_SUPERVISOR, HEARD_BY_MASTER, SignalPipe
+from .stamps import NO_STAMPS, NoStamps, Stamps
 from .static import StaticSite
 from .watchdog import Watchdog
 
@@ -65,20 +66,29 @@ def main(fd: int) -> int:
 
 def _serve(given: Handover, signals: SignalPipe) -> None:
     config = given.config
-    root = open_root(config.directory)
+    stamps = _stamps(config)
+    root = open_root(config.directory, stamps.opened if stamps.on else None)
     journal = Journal(Sink(2))
     log = AccessLog(_log_sink(config, given.log), config.log_format)
     listeners = [Listener(socket.socket(fileno=fd)) for fd in given.listeners]
     channel = Channel(socket.socket(fileno=given.channel))
     index = tuple(map(os.fsencode, config.index))
     router = Router(StaticSite(root, index, config.no_listing))
-    service = Service(config, router.answer, log, journal)
+    service = Service(config, router.answer, log, journal, stamps)
     try:
         _run(given, service, root, listeners, channel, signals)
     finally:
         for listener in listeners:
             listener.close()
         channel.close()
+
+
+def _stamps(config: Config) -> Stamps | NoStamps:
+    """StartError."""
+    try:
+        return Stamps.make(config.stamps) if config.stamps else NO_STAMPS
+    except OSError as error:
+        raise StartError(f"stamps: {error.strerror}; lower --stamps, or raise the limit") from None
 
 
 def _log_sink(config: Config, fd: int) -> Sink | None:
@@ -121,7 +131,7 @@ def _forking(
     parker = dispatching.parker if dispatching else None
     child = Child(service, ground.shared, ground.lifeline, parker)
     watchdog = Watchdog(config.timeout_request, "child", journal)
-    mode = ForkMode(child, board, journal, watchdog, dispatching)
+    mode = ForkMode(child, board, journal, watchdog, dispatching, service.stamps)
     acceptor = Acceptor(
         config,
         listeners=listeners,
@@ -130,6 +140,7 @@ def _forking(
         refusals=ground.refusals,
         journal=journal,
         poll=ground.poll,
+        stamps=service.stamps,
     )
     return mode, acceptor, dispatching
 
@@ -200,6 +211,7 @@ def _run(
         poll=ground.poll,
         publish=account.publish,
         reopen=reopen,
+        stamps=service.stamps,
     )
     for key, text in words.items():
         journal.say(f"{key} {text}" if key == "serving" else f"{key}: {text}")

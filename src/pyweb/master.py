@@ -20,6 +20,7 @@ from .journal import Journal
 from .listen import Listener
 from .mode import Entrance, Mode
 from .signals import SignalPipe
+from .stamps import NO_STAMPS, NoStamps, Stamps
 
 # From the word to leave to SIGKILL, for children that are ended.
 _LAST_WORDS = 2.0
@@ -44,6 +45,7 @@ class Master:
         poll: select.poll,
         publish: Callable[[], None],
         reopen: Callable[[int], None],
+        stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -56,6 +58,7 @@ class Master:
         self._poll = poll
         self._publish = publish
         self._reopen = reopen
+        self._stamps = stamps
         self._poll.register(signals.fd, select.POLLIN)
         self._poll.register(channel.fd, select.POLLIN)
         self._retired = False  # another serves, and there is no hurry
@@ -67,7 +70,10 @@ class Master:
             # One moment for both: what is not polled for because of it must be waited for.
             now = time.monotonic()
             self._entrance.prepare(now)
-            ready = self._poll.poll(self._patience(now))
+            patience = self._patience(now)
+            self._stamps.waits()
+            ready = self._poll.poll(patience)
+            self._stamps.woke()
             self._obey()
             self._mode.reap()
             self._entrance.work(ready)

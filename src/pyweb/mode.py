@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .connection import Past
 from .errors import Reason
+from .stamps import Record
 
 
 class Mode(Protocol):
@@ -68,12 +69,12 @@ class AcceptedMode(Mode, Protocol):
     """One whose connections the master accepts.
 
     serve     give it a process, and the socket with it; False: not now (the system refuses).
-              `past`: it has been parked meanwhile
+              `past`: it has been parked meanwhile. `record`: of when what happened to it
     crashes   that have been reaped since the last time
     of_peer   how many processes serve this address
     """
 
-    def serve(self, sock: socket.socket, peer: str, past: Past) -> bool: ...
+    def serve(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool: ...
     def crashes(self) -> list[Crash]: ...
     def of_peer(self, peer: str) -> int: ...
 

@@ -80,6 +80,10 @@ def keeps(config: Config) -> bool:
     return POSSIBLE and is_cheap
 
 
+# Of the stamps' records each worker has its own; so many workers come and go in a pool of one.
+_SHARES = 4
+
+
 class _Process:
     __slots__ = ("pid", "retiring", "slots", "started", "told")
 
@@ -298,6 +302,7 @@ class PoolMode:
             ledger=ledger,
             shares=self._shares,
             place=place,
+            stamps=self._service.stamps.share(slot.number, _SHARES * self._least * self._threads),
         )
 
     def _quota(self) -> Quota:

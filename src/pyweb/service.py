@@ -12,16 +12,25 @@ from .config import Config
 from .journal import Journal
 from .message import Fields, Head, Response
 from .parse import Limits, Parser
+from .stamps import NO_STAMPS, NoStamps, Stamps
 
 Answer = Callable[[Head], Response]
 
 
 class Service:
-    def __init__(self, config: Config, answer: Answer, log: AccessLog, journal: Journal) -> None:
+    def __init__(
+        self,
+        config: Config,
+        answer: Answer,
+        log: AccessLog,
+        journal: Journal,
+        stamps: Stamps | NoStamps = NO_STAMPS,
+    ) -> None:
         self.config = config
         self.answer = answer
         self.log = log
         self.journal = journal
+        self.stamps = stamps
         limits = Limits(config.limit_line, config.limit_head, config.limit_fields, config.max_body)
         self.parser = Parser(config.engine, limits)
         self.extra: Fields = config.header

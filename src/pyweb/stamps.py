@@ -12,6 +12,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+
+# As `threading` has it, without the rest of `threading`.
+from _thread import _local
 from collections.abc import Iterator
 from resource import struct_rusage
 from time import monotonic_ns
@@ -77,14 +80,6 @@ class Record:
     def set(self, word: int, value: int) -> None:
         self._words[self._base + word] = value
 
-    def reaped(self, usage: struct_rusage) -> None:
-        self.mark(REAPED)
-        self.set(MINOR_FAULTS, usage.ru_minflt)
-        self.set(VOLUNTARY, usage.ru_nvcsw)
-        self.set(INVOLUNTARY, usage.ru_nivcsw)
-        self.set(USER_US, round(usage.ru_utime * 1e6))
-        self.set(SYSTEM_US, round(usage.ru_stime * 1e6))
-
 
 class Nothing(Record):
     """Where nobody measures: the same words, unheard."""
@@ -100,43 +95,141 @@ class Nothing(Record):
     def set(self, word: int, value: int) -> None:
         pass
 
-    def reaped(self, usage: struct_rusage) -> None:
-        pass
-
 
 NOTHING = Nothing()
 
 
 class Stamps:
-    """`count` records, after their head, in `memory`."""
+    """`count` records, after their head, in `memory`. Of one process, or of one thread of it:
+    others have a share().
 
-    def __init__(self, memory: mmap.mmap, count: int) -> None:
+    It is told when its process waits and when it has been woken, accepts, forks, and begins to
+    answer; who serves a connection marks the rest in the connection's record.
+    """
+
+    on = True
+
+    def __init__(
+        self, memory: mmap.mmap, words: memoryview[int], count: int, first: int = 1
+    ) -> None:
         self._map = memory
-        self._words = memoryview(memory).cast("q")
+        self._words = words
+        self._awake = 0
+        self._forked: list[Record] = []  # since it waited
+        self._answering = _local()  # threads share one document root
         self._taken = 0
-        self.count = count
-        self._words[1] = count
-        self._words[0] = MAGIC
+        self._first, self.count = first, count
 
     @classmethod
     def make(cls, count: int) -> Stamps:
         """OSError. Found in /proc by its name, as the scoreboard is."""
-        return cls(shared_memory(MEMFD_NAME, SIZE * (1 + count))[0], count)
+        return cls._headed(shared_memory(MEMFD_NAME, SIZE * (1 + count))[0], count)
 
     @classmethod
     def inherited(cls, fd: int) -> Stamps:
-        """Who was given a descriptor of such memory, of whatever length."""
+        """For who was given a descriptor of such memory, of whatever length."""
         size = os.fstat(fd).st_size
-        return cls(mmap.mmap(fd, size), size // SIZE - 1)
+        return cls._headed(mmap.mmap(fd, size), size // SIZE - 1)
+
+    @classmethod
+    def _headed(cls, memory: mmap.mmap, count: int) -> Stamps:
+        memory[:SIZE] = _RECORD.pack(MAGIC, count, *[0] * (len(WORDS) - 2))
+        return cls(memory, memoryview(memory).cast("q"), count)
+
+    def close(self) -> None:
+        self._words.release()
+        self._map.close()
+
+    def share(self, number: int, of: int) -> Stamps | NoStamps:
+        """The records of one of so many, which nobody else takes; who is beyond has none."""
+        count = self.count // of
+        if not count or number >= of:
+            return NO_STAMPS
+        return Stamps(self._map, self._words, count, 1 + number * count)
 
     def take(self) -> Record:
         """The next record, empty, and numbered."""
-        place = 1 + self._taken % self.count
+        place = self._first + self._taken % self.count
         self._taken += 1
         self._map[place * SIZE : (place + 1) * SIZE] = _EMPTY
         record = Record(self._words, place)
         record.set(NUMBER, self._taken)
         return record
+
+    def waits(self) -> None:
+        """Whoever accepts has done what there was."""
+        for record in self._forked:
+            record.mark(WAITS)
+        self._forked.clear()
+
+    def woke(self) -> None:
+        self._awake = monotonic_ns()
+
+    def accepted(self, requests: int = 0) -> Record:
+        """A connection is ours; it has had so many answers from others."""
+        record = self.take()
+        record.set(ACCEPTED, monotonic_ns())
+        record.set(AWAKE, self._awake)
+        record.set(PID, os.getpid())
+        record.set(REQUESTS, requests)
+        return record
+
+    def forked(self, record: Record, pid: int) -> None:
+        """In the parent."""
+        record.mark(FORK_END)
+        record.set(PID, pid)
+        self._forked.append(record)
+
+    def reaped(self, record: Record, usage: struct_rusage) -> None:
+        record.set(NOTICED, self._awake)
+        record.mark(REAPED)
+        record.set(MINOR_FAULTS, usage.ru_minflt)
+        record.set(VOLUNTARY, usage.ru_nvcsw)
+        record.set(INVOLUNTARY, usage.ru_nivcsw)
+        record.set(USER_US, round(usage.ru_utime * 1e6))
+        record.set(SYSTEM_US, round(usage.ru_stime * 1e6))
+
+    def answering(self, record: Record) -> None:
+        """What is opened next in this thread is opened for that connection."""
+        self._answering.record = record
+
+    def opened(self) -> None:
+        """Or found that it can't be."""
+        record: Record = getattr(self._answering, "record", NOTHING)
+        record.mark(OPENED)
+
+
+class NoStamps:
+    """The same, where nobody measures."""
+
+    on = False
+
+    def share(self, _number: int, _of: int) -> NoStamps:
+        return self
+
+    def waits(self) -> None:
+        pass
+
+    def woke(self) -> None:
+        pass
+
+    def accepted(self, _requests: int = 0) -> Record:
+        return NOTHING
+
+    def forked(self, record: Record, pid: int) -> None:
+        pass
+
+    def reaped(self, record: Record, usage: struct_rusage) -> None:
+        pass
+
+    def answering(self, record: Record) -> None:
+        pass
+
+    def opened(self) -> None:
+        pass
+
+
+NO_STAMPS = NoStamps()
 
 
 def read(fd: int) -> Iterator[tuple[int, ...]]:

@@ -36,6 +36,7 @@ from .scoreboard import (
 )
 from .service import Service
 from .shares import Shares
+from .stamps import NO_STAMPS, NoStamps, Stamps
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
@@ -118,9 +119,11 @@ class Worker:
         ledger: Ledger,
         shares: Shares | None = None,
         place: int = 0,
+        stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._service = service
         self._place = place
+        self._stamps = stamps
         self._is_watched = bool(service.config.timeout_request)
         self._shares = shares
         self._refusals = _refusals(service)
@@ -157,6 +160,7 @@ class Worker:
             self._accept_or_not()
             self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
             events = self._poll.poll(self._patience())
+            self._stamps.woke()
             self._slot.set(STATE, RETIRING if self._retiring else WORKING)
             # First, so that every answer from here on tells its client.
             self._obey([(fd, word) for fd, word in events if fd in self._hang_ups])
@@ -260,7 +264,9 @@ class Worker:
         transport = Transport(sock, self._service.config.engine)
         fd = sock.fileno()
         seat = self._seat(fd, peer, past.requests)
-        one = _Open(Connection(self._service, transport, peer, seat, past=past), seat)
+        record = self._stamps.accepted(past.requests)
+        connection = Connection(self._service, transport, peer, seat, past=past, record=record)
+        one = _Open(connection, seat)
         one.connection.drained = self._draining
         self._open[fd] = one
         self._slot.set(OPEN, len(self._open))
