@@ -44,24 +44,31 @@ MEMFD_NAME = "pyweb-stamps"
 #   EXIT         the process, or in a pool the conversation, ends now
 #   NOTICED      the parent has been woken, and will find that             the master
 #   REAPED       wait4(2) has returned                                     the master
+#   RESTS        the parent has done what else there was, and waits        the master
 # Of wait4's rusage: MINOR_FAULTS, the context switches VOLUNTARY and INVOLUNTARY, and CPU time in
 # us. Where the kernel ticks (CONFIG_TICK_CPU_ACCOUNTING) the sum of USER_US and SYSTEM_US is exact
 # and how it is split is an estimate.
 WORDS = (
     "NUMBER", "PID", "REQUESTS", "AWAKE", "ACCEPTED", "FORK_BEGIN", "FORK_END", "WAITS", "CHILD",
     "FIRST_BYTE", "PARSED", "OPENED", "DECIDED", "HEADER_SENT", "BODY_SENT", "LOGGED", "EXIT",
-    "NOTICED", "REAPED", "MINOR_FAULTS", "VOLUNTARY", "INVOLUNTARY", "USER_US", "SYSTEM_US",
+    "NOTICED", "REAPED", "RESTS", "MINOR_FAULTS", "VOLUNTARY", "INVOLUNTARY", "USER_US", "SYSTEM_US",
 )  # fmt: skip
 (
     NUMBER, PID, REQUESTS, AWAKE, ACCEPTED, FORK_BEGIN, FORK_END, WAITS, CHILD,
     FIRST_BYTE, PARSED, OPENED, DECIDED, HEADER_SENT, BODY_SENT, LOGGED, EXIT,
-    NOTICED, REAPED, MINOR_FAULTS, VOLUNTARY, INVOLUNTARY, USER_US, SYSTEM_US,
+    NOTICED, REAPED, RESTS, MINOR_FAULTS, VOLUNTARY, INVOLUNTARY, USER_US, SYSTEM_US,
 ) = range(len(WORDS))  # fmt: skip
-# Three cache lines. The first is the head: MAGIC, and how many records follow it.
-SIZE = 8 * len(WORDS)
-_RECORD = struct.Struct(f"={len(WORDS)}q")
+# Four cache lines. The first record is the head: MAGIC, and how many follow it.
+SIZE = 256
+_RECORD = struct.Struct(f"={len(WORDS)}q{SIZE - 8 * len(WORDS)}x")
+_STRIDE = SIZE // 8
 _EMPTY = bytes(SIZE)
 MAGIC = int.from_bytes(b"pywebst\1", "little")
+
+
+def head(count: int) -> bytes:
+    """What stands before so many records."""
+    return _RECORD.pack(MAGIC, count, *[0] * (len(WORDS) - 2))
 
 
 class Record:
@@ -71,7 +78,7 @@ class Record:
 
     def __init__(self, words: memoryview[int], place: int) -> None:
         self._words = words
-        self._base = place * len(WORDS)
+        self._base = place * _STRIDE
 
     def mark(self, word: int) -> None:
         """It happens now."""
@@ -116,6 +123,7 @@ class Stamps:
         self._words = words
         self._awake = 0
         self._forked: list[Record] = []  # since it waited
+        self._reaped: list[Record] = []  # likewise
         self._answering = _local()  # threads share one document root
         self._taken = 0
         self._first, self.count = first, count
@@ -133,7 +141,7 @@ class Stamps:
 
     @classmethod
     def _headed(cls, memory: mmap.mmap, count: int) -> Stamps:
-        memory[:SIZE] = _RECORD.pack(MAGIC, count, *[0] * (len(WORDS) - 2))
+        memory[:SIZE] = head(count)
         return cls(memory, memoryview(memory).cast("q"), count)
 
     def close(self) -> None:
@@ -160,7 +168,10 @@ class Stamps:
         """Whoever accepts has done what there was."""
         for record in self._forked:
             record.mark(WAITS)
+        for record in self._reaped:
+            record.mark(RESTS)
         self._forked.clear()
+        self._reaped.clear()
 
     def woke(self) -> None:
         self._awake = monotonic_ns()
@@ -188,6 +199,7 @@ class Stamps:
         record.set(INVOLUNTARY, usage.ru_nivcsw)
         record.set(USER_US, round(usage.ru_utime * 1e6))
         record.set(SYSTEM_US, round(usage.ru_stime * 1e6))
+        self._reaped.append(record)
 
     def answering(self, record: Record) -> None:
         """What is opened next in this thread is opened for that connection."""

@@ -74,7 +74,7 @@ def compiler_command() -> list[str]:
 def words_header() -> str:
     """The numbers of the words, and the size of a record."""
     lines = [f"#define W_{name} {number}" for number, name in enumerate(stamps.WORDS)]
-    lines += [f"#define RECORD_WORDS {len(stamps.WORDS)}", f"#define RECORD_SIZE {stamps.SIZE}"]
+    lines += [f"#define RECORD_WORDS {stamps.SIZE // 8}", f"#define RECORD_SIZE {stamps.SIZE}"]
     lines.append(f"#define STAMPS_MAGIC {stamps.MAGIC}LL")
     return "\n".join(lines) + "\n"
 

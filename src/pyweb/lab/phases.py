@@ -1,0 +1,123 @@
+"""Stamps become stretches of time: what a machine with one server process at a time did when.
+
+At concurrency 1, all server processes on one CPU: the stamps of all processes, sorted, cut that
+CPU's time into stretches, and each is named by the stamp that ends it. From one accept to the
+next is one connection. Only where the server slept, the client's own stamps (on another CPU) tell
+until when it was the client's turn. Not here: servers, and what follows from the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .. import stamps
+from . import statistics
+
+# (word, the phase that it ends, what that is).
+PHASES = (
+    ("AWAKE", "wake", "loopback handshake, and the sleeping server wakes"),
+    ("ACCEPTED", "accept", "from poll to the end of accept"),
+    ("FORK_BEGIN", "admit", "limits, waiting room, a slot"),
+    ("FORK_END", "fork", "fork, until it returns in the parent"),
+    ("WAITS", "books", "the parent's books, until it polls again"),
+    ("CHILD", "start", "until the child's first instruction"),
+    ("FIRST_BYTE", "prepare", "signals, descriptors, and the request is there"),
+    ("PARSED", "parse", "receive, parse, understand"),
+    ("OPENED", "open", "decode the path and open the file"),
+    ("DECIDED", "decide", "conditions, fields: the response"),
+    ("HEADER_SENT", "send", "header and what fits beside it into the socket"),
+    ("BODY_SENT", "send", ""),
+    ("LOGGED", "log", "the slot's numbers and the log line"),
+    ("EXIT", "leave", "close the connection"),
+    ("NOTICED", "exit", "the process is taken down, and its parent learns of it"),
+    ("REAPED", "reap", "wait4"),
+    ("RESTS", "round", "what else the parent does before it polls again"),
+)
+_NUMBERS = [(stamps.WORDS.index(word), name) for word, name, _ in PHASES]
+# The stretch before the client's next connect, while the server sleeps.
+CLIENT = "client"
+NAMES = tuple(dict.fromkeys([name for _, name, _ in PHASES] + [CLIENT]))
+MEANINGS = {name: meaning for _, name, meaning in PHASES if meaning} | {
+    CLIENT: "the client, from the end of an answer to its next connect"
+}
+
+# Which of them are there because the connection gets a process.
+OF_THE_FORK = ("admit", "fork", "books", "start", "exit", "reap", "round")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One connection as its client saw it: CLOCK_MONOTONIC, ns."""
+
+    begin: int
+    connected: int
+    sent: int
+    first_byte: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Of the connections in the middle half by their length: means, in us. `wall` is the sum of
+    the phases. `counts`: minor faults and context switches each, as far as they were reaped."""
+
+    wall: float
+    phases: dict[str, float]
+    counts: dict[str, float]
+    connections: int
+
+
+def breakdown(records: Sequence[tuple[int, ...]], attempts: Sequence[Attempt]) -> Breakdown:
+    """ValueError: fewer than four connections are whole."""
+    known = [one for one in records if one[stamps.ACCEPTED] >= attempts[0].begin]
+    periods = list(_periods(known, [one.begin for one in attempts]))
+    if len(periods) < 4:
+        raise ValueError(f"stamps of {len(periods)} connections; 4 are the least")
+    chosen = [periods[i] for i in statistics.middle([sum(one.values()) for one in periods])]
+    means = {name: sum(one.get(name, 0) for one in chosen) / len(chosen) for name in NAMES}
+    shown = {name: value / 1e3 for name, value in means.items()}
+    return Breakdown(sum(shown.values()), shown, _counts(known), len(periods))
+
+
+def _periods(records: Sequence[tuple[int, ...]], begins: Sequence[int]) -> Iterator[dict[str, int]]:
+    """From accept to accept: phase -> ns."""
+    events = sorted(
+        (record[number], place, name)
+        for record in records
+        for place, (number, name) in enumerate(_NUMBERS)
+        if record[number]
+    )
+    starts = iter(sorted(begins))
+    begin = next(starts, None)
+    period: dict[str, int] | None = None
+    before = 0
+    for moment, _, name in events:
+        if period is not None:
+            while begin is not None and begin <= before:
+                begin = next(starts, None)
+            turn = before
+            if name == "wake" and begin is not None and begin < moment:
+                turn = begin
+                period[CLIENT] = period.get(CLIENT, 0) + turn - before
+            period[name] = period.get(name, 0) + moment - turn
+        before = moment
+        if name == "accept":
+            if period is not None:
+                yield period
+            period = {}
+
+
+_COUNTED = ("MINOR_FAULTS", "VOLUNTARY", "INVOLUNTARY")
+
+
+def _counts(records: Sequence[tuple[int, ...]]) -> dict[str, float]:
+    reaped = [one for one in records if one[stamps.REAPED]]
+    if not reaped:
+        return {}
+    found = {
+        name: statistics.midmean([one[stamps.WORDS.index(name)] for one in reaped])
+        for name in _COUNTED
+    }
+    cpu = [one[stamps.USER_US] + one[stamps.SYSTEM_US] for one in reaped]
+    return found | {"CPU_US": statistics.midmean(cpu)}

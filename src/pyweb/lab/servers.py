@@ -1,0 +1,193 @@
+"""Servers that are measured: each a fresh process, told where to run, ended by its pid.
+
+A rung's server says its port on the first line of its standard output. Its stamps are in memory
+that the laboratory gives it, or (pyweb itself) that is found in /proc. Not here: which servers
+there are (rungs.py), and what is done to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import stamps
+from ..procfs import descriptors
+from .machine import pinned
+
+# For a server to say its port, or to end.
+_PATIENCE = 30.0
+# Records; more connections than that are not made to one server.
+RECORDS = 4096
+
+
+class Failed(Exception):
+    """What was measured did not do what it should: a line that says what."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a server is started. `stamped`: what is added when it is to keep stamps; "{fd}" stands
+    for the descriptor of memory that it is given; without it it makes its own (pyweb)."""
+
+    words: tuple[str, ...]
+    stamped: tuple[str, ...] = ("{fd}",)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def takes_memory(self) -> bool:
+        return any("{fd}" in word for word in self.stamped)
+
+
+class Server:
+    """A running one. `port`: on 127.0.0.1."""
+
+    def __init__(self, process: subprocess.Popen[str], memory: int | None, port: int) -> None:
+        self._process = process
+        self._memory = memory
+        self.port = port
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def family(self) -> list[int]:
+        """It and all below it that live."""
+        found, queue = [], [self.pid]
+        while queue:
+            one = queue.pop()
+            found.append(one)
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{one}/task/{one}/children").read_text("ascii")
+                queue += map(int, text.split())
+        return found
+
+    def master(self) -> int:
+        """Who forks: pyweb's master under its supervisor; else itself. Failed: it is gone."""
+        for pid in self.family():
+            if any(stamps.MEMFD_NAME in name or "pyweb-scoreboard" in name for name in _open(pid)):
+                return pid
+        return self.pid
+
+    def records(self) -> list[tuple[int, ...]]:
+        """Its stamps, when the last that was served has been reaped. Failed: it has none."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            found = self._read()
+            busy = [one for one in found if one[stamps.CHILD] and not one[stamps.REAPED]]
+            if not busy:
+                return found
+            if time.monotonic() > end:
+                raise Failed(f"a child of the server was not reaped: {self._said()}")
+            time.sleep(0.01)
+
+    def _read(self) -> list[tuple[int, ...]]:
+        if self._memory is not None:
+            return list(stamps.read(self._memory))
+        for pid in self.family():
+            for fd, name in _open(pid).items():
+                if name.startswith(f"/memfd:{stamps.MEMFD_NAME}"):
+                    with open(f"/proc/{pid}/fd/{fd}", "rb") as file:
+                        return list(stamps.read(file.fileno()))
+        raise Failed(f"the server keeps no stamps: {self._said()}")
+
+    def _said(self) -> str:
+        return f"{' '.join(map(str, self._process.args))[:200]}"  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Failed: it had ended by itself."""
+        early = self._process.poll()
+        if early is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
+        if self._memory is not None:
+            os.close(self._memory)
+            self._memory = None
+        if early is not None:
+            raise Failed(f"the server ended by itself with code {early}: {self._said()}")
+
+
+def _open(pid: int) -> dict[int, str]:
+    try:
+        return descriptors(pid)
+    except OSError:
+        return {}
+
+
+@contextlib.contextmanager
+def running(command: Command, *, cpu: int | None, with_stamps: bool = False) -> Iterator[Server]:
+    """Until the end of the block. Failed: it does not start, or does not live so long."""
+    server = _start(command, cpu, with_stamps)
+    try:
+        yield server
+    except BaseException:
+        with contextlib.suppress(Failed):
+            server.stop()
+        raise
+    server.stop()
+
+
+def _start(command: Command, cpu: int | None, with_stamps: bool) -> Server:
+    memory = _memory() if with_stamps and command.takes_memory else None
+    words = list(command.words)
+    if with_stamps:
+        words += [word.replace("{fd}", str(memory)) for word in command.stamped]
+    with pinned(cpu):
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | dict(command.environ),
+            pass_fds=() if memory is None else (memory,),
+        )
+    port = _port(process)
+    if port is None:
+        error = _end(process)
+        if memory is not None:
+            os.close(memory)
+        raise Failed(f"did not start: {' '.join(words)[:200]}: {error}")
+    return Server(process, memory, port)
+
+
+def _memory() -> int:
+    fd = os.memfd_create("pyweb-lab-stamps")
+    os.ftruncate(fd, stamps.SIZE * (1 + RECORDS))
+    os.pwrite(fd, stamps.head(RECORDS), 0)
+    return fd
+
+
+def _port(process: subprocess.Popen[str]) -> int | None:
+    """From a line that ends with it, or with a URL that has it. None: there is no such line."""
+    assert process.stdout
+    if not select.select([process.stdout], [], [], _PATIENCE)[0]:
+        return None
+    match = re.search(r"(\d+)/?$", process.stdout.readline().strip())
+    return int(match[1]) if match else None
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    """Of one that did not start: its last words."""
+    process.kill()
+    _, error = process.communicate()
+    return (error.strip().splitlines() or ["without a word"])[-1]
+
+
+def family_command(words: Sequence[str]) -> Command:
+    """pyweb itself: it makes its own memory for its stamps."""
+    return Command(tuple(words), ("--stamps", str(RECORDS)))
