@@ -20,9 +20,9 @@ from .handover import Handover
 from .inherited import Held, passed_on
 from .signals import FOR_THE_SUPERVISOR
 
-# What the fresh interpreter runs. No `site` (-S): it would double what each fork copies. So it
+# What the fresh interpreter of a master runs. No `site` (-S): it would double what each fork copies. So it
 # must be told where the package is; last on the path, for nothing beside it may hide a module.
-_BOOT = (
+BOOT = (
     "import sys; sys.path.append(sys.argv[1]); from pyweb.generation import main;"
     " sys.exit(main(int(sys.argv[2])))"
 )
@@ -117,7 +117,7 @@ def _command(source: int) -> list[str]:
     options = ["-P", "-S", *(["-" + "O" * flags.optimize] if flags.optimize else [])]
     options += ["-E"] * bool(flags.ignore_environment) + ["-s"] * bool(flags.no_user_site)
     options += [f"-W{one}" for one in sys.warnoptions]
-    return [sys.executable, *options, "-c", _BOOT, _PACKAGE, str(source)]
+    return [sys.executable, *options, "-c", BOOT, _PACKAGE, str(source)]
 
 
 def _write_all(sink: int, data: bytes) -> None:

@@ -1,0 +1,161 @@
+"""pyweb-lab: a question, a measurement, an answer that one can read, or --json.
+
+Not here: what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..parse import ENGINES
+from . import data, ladder, machine, model, tell, tools
+from . import load as loads
+from .build import CannotBuild, Programs
+from .ladder import Plan
+from .rungs import LADDER, STEPS, SWITCHES, Place, available
+from .servers import Failed
+from .taxes import STAMPED, WANTED, taxes
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
+
+# Fewer blocks than six have no interval (statistics.median).
+_QUICK, _FULL = (6, 60, 10), (20, 200, 20)
+
+# Those whose stamps say nothing that others' do not.
+_UNSTAMPED = ("pyweb again",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0, or 1 if it could not be measured, 2 if that was no question."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=options.json == "-")
+    try:
+        answer = _measured(options, console)
+    except (Failed, CannotBuild, loads.Void, loads.Missing) as failure:
+        print(f"pyweb-lab: {failure}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("pyweb-lab: broken off; nothing is kept", file=sys.stderr)
+        return EXIT_BROKEN_OFF
+    if options.json:
+        _write(options.json, answer)
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyweb-lab",
+        description="What a connection costs because it gets a process, and because Python runs.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (about, run) in COMMANDS.items():
+        one = commands.add_parser(name, help=about, description=about)
+        one.set_defaults(run=run)
+        one.add_argument("--quick", action="store_true", help="a minute, and wider intervals")
+        one.add_argument("--json", metavar="PATH", help="the figures as JSON; -: standard output")
+        one.add_argument("--blocks", type=_blocks, metavar="N", help="repeat so often [6, or 20]")
+        one.add_argument("--no-pin", action="store_true", help="leave the CPUs to the system")
+    return parser
+
+
+def _blocks(text: str) -> int:
+    if not text.isdigit() or not 2 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 10000")
+    return int(text)
+
+
+def _measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="pyweb-lab-") as scratch:
+        directory = Path(scratch)
+        place = Place(directory, Programs(directory))
+        place.prepare()
+        facts = machine.facts() | {"pinned": _pinned(options)}
+        run: Callable[..., dict[str, Any]] = options.run
+        found = run(options, place, console, facts)
+    return {"command": options.command, "quick": options.quick, "machine": facts} | found
+
+
+def _pinned(options: argparse.Namespace) -> str:
+    servers, client = _cpus(options)
+    if servers is None:
+        return "not pinned"
+    return f"servers on CPU {servers}, client on CPU {client}"
+
+
+def _cpus(options: argparse.Namespace) -> tuple[int | None, int | None]:
+    return (None, None) if options.no_pin else machine.server_cpu_and_client_cpu()
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    blocks, connections, warm = _QUICK if options.quick else _FULL
+    return Plan(options.blocks or blocks, connections, warm, *_cpus(options))
+
+
+def _write(path: str, answer: dict[str, Any]) -> None:
+    text = json.dumps(answer, indent=1) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        Path(path).write_text(text, "utf-8")
+
+
+@contextlib.contextmanager
+def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Gives what is to be called at each step."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda text: progress.update(task, advance=1, description=text)
+
+
+# The commands.
+
+
+def _ladder(
+    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
+) -> dict[str, Any]:
+    plan = _plan(options)
+    rungs = available(LADDER, ENGINES) + ([] if options.quick else available(SWITCHES, ENGINES))
+    stamped = [one.name for one in available(LADDER, ENGINES) if one.name not in _UNSTAMPED]
+    with _progress(console, "ladder", ladder.count_of_runs(plan, rungs, stamped)) as tick:
+        found = ladder.measure(place, plan, rungs, stamped, tick)
+    differences = ladder.differences(found, STEPS)
+    tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
+    console.print(tell.rungs_table(found, rungs))
+    console.print(tell.steps_table(differences))
+    sums = taxes(found)
+    console.print(tell.phases_table(sums.phases))
+    for line in tell.taxes_lines(sums):
+        console.print(line, highlight=False)
+    return data.of_ladder(found, differences) | {"taxes": data.of_taxes(sums)}
+
+
+def _taxes(
+    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
+) -> dict[str, Any]:
+    plan = _plan(options)
+    rungs = [one for one in LADDER if one.name in WANTED]
+    with _progress(console, "taxes", ladder.count_of_runs(plan, rungs, STAMPED)) as tick:
+        found = ladder.measure(place, plan, rungs, STAMPED, tick)
+    sums = taxes(found)
+    tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
+    for line in tell.taxes_lines(sums):
+        console.print(line, highlight=False)
+    return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}
+
+
+COMMANDS = {
+    "ladder": ("Servers that differ in one thing each, and what each thing costs.", _ladder),
+    "taxes": ("The fork tax, the interpreter tax and the residual, in ten lines.", _taxes),
+}

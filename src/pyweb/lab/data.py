@@ -1,0 +1,68 @@
+"""What was measured, as plain data for JSON: each estimate is [value, low, high], times in us.
+
+Not here: what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .ladder import Difference, Measured
+from .statistics import Estimate
+from .taxes import Tax, Taxes
+
+
+def of_ladder(found: Measured, differences: Sequence[Difference]) -> dict[str, Any]:
+    """By rung and step; `blocks` has what all estimates were made of."""
+    return {
+        "aa": found.same.as_list(),
+        "void": found.void,
+        "rungs": {name: found.wall(name).as_list() for name in found.walls},
+        "steps": [_of_difference(one) for one in differences],
+        "blocks": {
+            "walls": found.walls,
+            "phases": {n: [one.phases for one in each] for n, each in found.stamped.items()},
+            "counts": {n: [one.counts for one in each] for n, each in found.stamped.items()},
+        },
+    }
+
+
+def _of_difference(one: Difference) -> dict[str, Any]:
+    return {
+        "item": one.step.item,
+        "from": one.step.a,
+        "to": one.step.b,
+        "ladder": one.ladder.as_list(),
+        "stamps": _or_none(one.stamps),
+        "elsewhere": _or_none(one.elsewhere),
+        "agrees": one.agrees,
+    }
+
+
+def _or_none(found: Estimate | None) -> list[float] | None:
+    return found.as_list() if found else None
+
+
+def of_taxes(found: Taxes) -> dict[str, Any]:
+    return {
+        "wall": found.wall.as_list(),
+        "base": found.base.as_list(),
+        "fork": _of_tax(found.fork),
+        "fork_in_c": found.in_c.as_list(),
+        "interpreter": _of_tax(found.interpreter),
+        "process": _of_tax(found.process),
+        "residual": found.residual.as_list(),
+        "residual_share": found.share.as_list(),
+        "phases": {name: one.as_list() for name, one in found.phases.items()},
+        "minor_faults": found.faults,
+        "context_switches": found.switches,
+    }
+
+
+def _of_tax(one: Tax) -> dict[str, Any]:
+    return {
+        "ladder": one.ladder.as_list(),
+        "stamps": one.stamps.as_list(),
+        "agrees": one.agrees,
+    }

@@ -1,0 +1,190 @@
+"""Runs the ladder: in each block each rung has a fresh server and one run without stamps, and one
+with them; the next block goes through the rungs backwards.
+
+One connection after the other, the servers on one CPU and their client on another. What is
+compared is always of the same block. A run in which anything failed is void: it is told, and made
+again. Not here: which rungs there are, and what a reader is shown.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .. import stamps
+from . import statistics
+from .machine import pinned
+from .phases import Attempt, Breakdown, breakdown
+from .rungs import AGAIN, NAME, PYWEB, SIZE, Place, Rung, Step
+from .servers import Failed, Server, running
+from .statistics import Estimate
+
+# A void run is made again so often.
+_TRIES = 3
+_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. `connections` a run, after `warm` ones that don't count; `servers`
+    and `client`: their CPUs, None: wherever."""
+
+    blocks: int
+    connections: int
+    warm: int
+    servers: int | None
+    client: int | None
+
+
+@dataclass
+class Measured:
+    """By rung, one value a block. `walls`: from one connect to the next, us, without stamps.
+    `void`: runs that were thrown out, and why."""
+
+    walls: dict[str, list[float]] = field(default_factory=dict)
+    stamped: dict[str, list[Breakdown]] = field(default_factory=dict)
+    void: list[str] = field(default_factory=list)
+
+    def wall(self, rung: str) -> Estimate:
+        return statistics.median(self.walls[rung])
+
+    def phase(self, rung: str, *names: str) -> list[float]:
+        """Their sum, by block; without names: of all."""
+        return [sum(one.phases[n] for n in names or one.phases) for one in self.stamped[rung]]
+
+    @property
+    def same(self) -> Estimate:
+        """A/A: the default server against itself."""
+        return statistics.ratio(self.walls[PYWEB], self.walls[AGAIN])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one thing more costs, us a connection. `ladder`: by wall times without stamps.
+    `stamps`: by the phases that should know of it; `elsewhere`: by all others; None: no stamps."""
+
+    step: Step
+    ladder: Estimate
+    stamps: Estimate | None
+    elsewhere: Estimate | None
+
+    @property
+    def agrees(self) -> bool | None:
+        return None if self.stamps is None else self.ladder.meets(self.stamps)
+
+
+def count_of_runs(plan: Plan, rungs: Sequence[Rung], stamped: Sequence[str]) -> int:
+    return plan.blocks * (len(rungs) + sum(rung.name in stamped for rung in rungs))
+
+
+def measure(
+    place: Place,
+    plan: Plan,
+    rungs: Sequence[Rung],
+    stamped: Sequence[str],
+    tick: Callable[[str], None],
+) -> Measured:
+    """Failed: a rung can't be measured. CannotBuild. `tick` hears of each run that is done;
+    `stamped`: names of the rungs that are also run with stamps."""
+    found = Measured()
+    for block in range(plan.blocks):
+        for number in statistics.turns(len(rungs), block):
+            _take_turn(place, plan, rungs[number], stamped, found, block, tick)
+    return found
+
+
+def _take_turn(
+    place: Place,
+    plan: Plan,
+    rung: Rung,
+    stamped: Sequence[str],
+    found: Measured,
+    block: int,
+    tick: Callable[[str], None],
+) -> None:
+    def plain() -> None:
+        attempts, _ = _sound(place, plan, rung, False, found.void)
+        found.walls.setdefault(rung.name, []).append(_wall(attempts))
+        tick(rung.title)
+
+    def with_stamps() -> None:
+        attempts, records = _sound(place, plan, rung, True, found.void)
+        found.stamped.setdefault(rung.name, []).append(breakdown(records, attempts))
+        tick(f"{rung.title}, with stamps")
+
+    runs = [plain, with_stamps] if rung.name in stamped else [plain]
+    for run in runs if block % 2 == 0 else reversed(runs):
+        run()
+
+
+def _wall(attempts: Sequence[Attempt]) -> float:
+    """us."""
+    begins = [one.begin for one in attempts]
+    return statistics.midmean([b - a for a, b in zip(begins, begins[1:], strict=False)]) / 1e3
+
+
+Records = list[tuple[int, ...]]
+
+
+def _sound(
+    place: Place, plan: Plan, rung: Rung, with_stamps: bool, void: list[str]
+) -> tuple[list[Attempt], Records]:
+    """A run in which nothing failed."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return _run(place, plan, rung, with_stamps)
+        except Failed as failure:
+            void.append(f"{rung.title}: {failure}")
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _run(
+    place: Place, plan: Plan, rung: Rung, with_stamps: bool
+) -> tuple[list[Attempt], Records]:
+    command = rung.command(place)
+    with running(command, cpu=plan.servers, with_stamps=with_stamps) as server:
+        attempts = _drive(place, plan, rung, server)
+        records = server.records() if with_stamps else []
+    if with_stamps:
+        _check(records, plan)
+    return attempts, records
+
+
+def _check(records: Records, plan: Plan) -> None:
+    """The connections that were really opened, as the server counts them."""
+    opened = max((one[stamps.NUMBER] for one in records), default=0)
+    if opened != plan.connections + plan.warm:
+        raise Failed(f"{opened} connections, and {plan.connections + plan.warm} were made")
+
+
+def _drive(place: Place, plan: Plan, rung: Rung, server: Server) -> list[Attempt]:
+    words = [str(place.programs.program("client")), str(server.port), f"/{NAME}"]
+    words += [str(plan.connections), str(plan.warm), str(SIZE), *(["silent"] * rung.silent)]
+    with pinned(plan.client):
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    if done.returncode:
+        raise Failed((done.stderr.strip().splitlines() or ["the client failed"])[-1])
+    return [Attempt(*map(int, line.split())) for line in done.stdout.splitlines()]
+
+
+def differences(found: Measured, steps: Sequence[Step]) -> list[Difference]:
+    """Of the steps whose rungs were measured."""
+    known = [step for step in steps if step.a in found.walls and step.b in found.walls]
+    return [_difference(found, step) for step in known]
+
+
+def _difference(found: Measured, step: Step) -> Difference:
+    ladder = statistics.difference(found.walls[step.a], found.walls[step.b])
+    if not (step.a in found.stamped and step.b in found.stamped and step.phases):
+        return Difference(step, ladder, None, None)
+    others = [name for name in found.stamped[step.a][0].phases if name not in step.phases]
+    seen, rest = (
+        statistics.difference(found.phase(step.a, *names), found.phase(step.b, *names))
+        for names in (step.phases, others)
+    )
+    return Difference(step, ladder, seen, rest)

@@ -1,0 +1,157 @@
+"""The ladder as data: servers that differ in one thing each, and what each difference is called.
+
+Reference programs in C, the same C inside CPython, small servers in Python, and pyweb with its
+modes, engines and switches. Not here: how they are run, and what comes out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .build import Programs
+from .phases import OF_THE_FORK
+from .servers import Command, family_command
+
+# What is served: the file of the project's other measurements.
+NAME, SIZE = "page", 1320
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a ladder is measured: the file that is served, its programs, the interpreter."""
+
+    directory: Path
+    programs: Programs
+    python: str = sys.executable
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "site" / NAME
+
+    def prepare(self) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        self.file.write_bytes(b"x" * SIZE)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """`silent`: its client sends nothing, and gets nothing but the end. `is_pure`: it is told to
+    be, so where there is no compiled engine it is like another."""
+
+    name: str
+    title: str
+    command: Callable[[Place], Command]
+    silent: bool = False
+    is_pure: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one rung to another is one thing more. `phases`: where the stamps should see it, or
+    () where one of the two has none."""
+
+    item: str
+    a: str
+    b: str
+    phases: tuple[str, ...]
+
+
+def _c(mode: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        program = place.programs.program("server")
+        return Command((str(program), mode, f"/{NAME}", str(place.file)))
+
+    return command
+
+
+def _toy(name: str) -> Callable[[Place], Command]:
+    def command(place: Place) -> Command:
+        extension = str(place.programs.extension("rung"))
+        script = str(Path(__file__).parent / "toy.py")
+        return Command((place.python, "-S", script, name, f"/{NAME}", str(place.file), extension))
+
+    return command
+
+
+def pyweb(*options: str, prelude: str = "") -> Callable[[Place], Command]:
+    """`prelude`: Python that its master runs before all else; the laboratory's own tests plant
+    costs with it."""
+
+    def command(place: Place) -> Command:
+        log = str(place.directory / "access.log")
+        start = ["-m", "pyweb"] if not prelude else ["-c", _planted(prelude)]
+        words = [place.python, *start, "0", "-d", str(place.file.parent), "--access-log", log]
+        return family_command([*words, *options])
+
+    return command
+
+
+def _planted(prelude: str) -> str:
+    return (
+        "import sys; from pyweb import spawn;"
+        f" spawn.BOOT = spawn.BOOT.replace('from pyweb.generation', {prelude!r} +"
+        " '\\nfrom pyweb.generation', 1); from pyweb.cli import main; sys.exit(main())"
+    )
+
+
+# The default server, and the same once more: what differs between these two is noise.
+PYWEB, AGAIN = "pyweb", "pyweb again"
+
+LADDER: tuple[Rung, ...] = (
+    Rung("c-close", "C: accept, close", _c("close"), silent=True),
+    Rung("c-fork-exit", "C: accept, fork, exit", _c("fork-exit"), silent=True),
+    Rung("c-serve", "C: accept, serve; no fork", _c("serve")),
+    Rung("c-fork-serve", "C: accept, fork, serve, exit", _c("fork-serve")),
+    Rung("c-loop-excluded", "the same inside CPython, its heap not forked",
+         _toy("c-loop-excluded")),
+    Rung("c-loop", "the same inside CPython", _toy("c-loop")),
+    Rung("raw-fork", "Python accepts and reaps; raw fork, C serves", _toy("raw-fork")),
+    Rung("os-fork", "os.fork, C serves", _toy("os-fork")),
+    Rung("python-child", "os.fork, Python serves", _toy("python-child")),
+    Rung("finalised", "the same, and the interpreter is finalised", _toy("finalised")),
+    Rung(PYWEB, "pyweb, mode fork", pyweb()),
+    Rung(AGAIN, "pyweb, mode fork, again (A/A)", pyweb()),
+    Rung("fork-python", "pyweb, mode fork, engine python", pyweb("--engine", "python"),
+         is_pure=True),
+    Rung("prefork", "pyweb, mode prefork, 1 worker", pyweb("--mode", "prefork", "--workers", "1")),
+    Rung("prefork-python", "pyweb, mode prefork, engine python",
+         pyweb("--mode", "prefork", "--workers", "1", "--engine", "python"), is_pure=True),
+    Rung("thread", "pyweb, mode thread, 1 thread", pyweb("--mode", "thread", "--threads", "1")),
+)  # fmt: skip
+
+# The switches of the real server, each against PYWEB.
+SWITCHES: tuple[Rung, ...] = (
+    Rung("no-parking", "--no-parking", pyweb("--no-parking")),
+    Rung("no-log", "--access-log off", pyweb("--access-log", "off")),
+    Rung("json", "--log-format json", pyweb("--log-format", "json")),
+    Rung("per-client", "--per-client 100", pyweb("--per-client", "100")),
+    Rung("watchdog", "--timeout-request 30", pyweb("--timeout-request", "30")),
+    Rung("stamps", "--stamps 4096", pyweb("--stamps", "4096")),
+)  # fmt: skip
+
+_SERVING = ("prepare", "parse", "open", "decide", "send", "log", "leave")
+_PROCESS = ("fork", "start", "exit", "reap")
+
+STEPS: tuple[Step, ...] = (
+    Step("a process, nothing served", "c-close", "c-fork-exit", (*OF_THE_FORK, "leave")),
+    Step("a process, in C", "c-serve", "c-fork-serve", (*OF_THE_FORK, *_SERVING)),
+    Step("CPython's mappings", "c-fork-serve", "c-loop-excluded", (*_PROCESS, *_SERVING)),
+    Step("CPython's heap", "c-loop-excluded", "c-loop", (*_PROCESS, *_SERVING)),
+    Step("Python accepts and reaps", "c-loop", "raw-fork", ("accept", *OF_THE_FORK)),
+    Step("CPython's fork hooks", "raw-fork", "os-fork", (*_PROCESS, "books", *_SERVING)),
+    Step("Python serves", "os-fork", "python-child", (*_SERVING, "exit")),
+    Step("finalisation", "python-child", "finalised", ("leave", "exit", "reap")),
+    Step("pyweb's own", "python-child", PYWEB, ("accept", *OF_THE_FORK, *_SERVING)),
+    Step("a process, in pyweb", "prefork", PYWEB, (*OF_THE_FORK, *_SERVING)),
+    Step("engine python, forked", PYWEB, "fork-python", _SERVING),
+    Step("engine python, not forked", "prefork", "prefork-python", _SERVING),
+    Step("thread instead of prefork", "prefork", "thread", _SERVING),
+)  # fmt: skip
+
+
+def available(rungs: tuple[Rung, ...], engines: tuple[str, ...]) -> list[Rung]:
+    """Those that this installation has."""
+    return [rung for rung in rungs if not rung.is_pure or len(engines) > 1]

@@ -1,0 +1,122 @@
+"""What a person at a terminal sees: tables and a few lines, and what must be said on top.
+
+Not here: a figure that isn't given. Intervals are of 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .ladder import Difference, Measured
+from .phases import MEANINGS
+from .rungs import PYWEB, Rung
+from .statistics import QUIET, Estimate, is_quiet
+from .taxes import Tax, Taxes, of_the_fork
+
+
+def us(found: Estimate | None) -> str:
+    """Microseconds, with their interval."""
+    if found is None:
+        return "-"
+    digits = 0 if abs(found.value) >= 100 else 1
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def times(found: Estimate) -> str:
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def percent(found: Estimate) -> str:
+    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
+
+
+def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, void: Sequence[str],
+           missing: Sequence[str]) -> None:  # fmt: skip
+    """The machine; and whatever should make the reader doubt."""
+    shown = ("cpu", "cpus", "kernel", "python", "pinned")
+    console.print(" · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False)
+    if same is not None:
+        verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
+        style = "green" if is_quiet(same) else "bold red"
+        low, high = QUIET
+        console.print(Text(f"A/A {times(same)}, may be {low} to {high}: {verdict}", style=style))
+    for line in void:
+        console.print(Text(f"void, and run again: {line}", style="bold red"))
+    for line in missing:
+        console.print(Text(line, style="yellow"))
+
+
+def rungs_table(found: Measured, rungs: Sequence[Rung]) -> Table:
+    table = Table("rung", title="One connection at a time: from one connect to the next")
+    for name in ("us", "times pyweb", "faults"):
+        table.add_column(name, justify="right")
+    from . import statistics
+
+    for rung in rungs:
+        ratio = statistics.ratio(found.walls[PYWEB], found.walls[rung.name])
+        counts = [one.counts.get("MINOR_FAULTS") for one in found.stamped.get(rung.name, ())]
+        faults = [one for one in counts if one is not None]
+        shown = f"{statistics.midmean(faults):.0f}" if faults else ""
+        table.add_row(rung.title, us(found.wall(rung.name)), times(ratio), shown)
+    return table
+
+
+def steps_table(found: Sequence[Difference]) -> Table:
+    table = Table("one thing more", title="What it costs, in two ways (us a connection)")
+    for name in ("ladder", "stamps", "elsewhere", ""):
+        table.add_column(name, justify="right")
+    for one in found:
+        verdict = {True: "agree", False: "DISAGREE", None: ""}[one.agrees]
+        style = "red" if one.agrees is False else None
+        row = (one.step.item, us(one.ladder), us(one.stamps), us(one.elsewhere), verdict)
+        table.add_row(*row, style=style)
+    return table
+
+
+def phases_table(phases: Mapping[str, Estimate]) -> Table:
+    table = Table("phase", title="One connection of pyweb, by stamps (us)")
+    table.add_column("us", justify="right")
+    table.add_column("")
+    table.add_column("what")
+    whole = sum(one.value for one in phases.values())
+    for name, one in phases.items():
+        bar = "█" * round(40 * one.value / whole) if whole else ""
+        table.add_row(name, us(one), bar, MEANINGS[name])
+    return table
+
+
+def taxes_lines(found: Taxes) -> Iterator[str]:
+    """Ten."""
+    wall = found.wall.value
+    yield f"wall time of a connection       {us(found.wall)} us: pyweb, mode fork, 1320 bytes"
+    yield f"without fork, without Python    {us(found.base)} us: a C server on this machine"
+    yield f"fork tax          by ladder     {_of(found.fork.ladder, wall)}"
+    yield f"                  by stamps     {_of(found.fork.stamps, wall)}: {_word(found.fork)}"
+    yield f"                  a small C process would pay {us(found.in_c)} us of it"
+    yield f"interpreter tax   by ladder     {_of(found.interpreter.ladder, wall)}"
+    yield (
+        f"                  by stamps     {_of(found.interpreter.stamps, wall)}:"
+        f" {_word(found.interpreter)}"
+    )
+    yield (
+        f"a process each, in pyweb        {us(found.process.ladder)} us more than a pool;"
+        f" by stamps {us(found.process.stamps)}: {_word(found.process)}"
+    )
+    yield (
+        f"phases of the process           {of_the_fork(found):.0f} us;"
+        f" {found.faults:.0f} minor faults, {found.switches:.0f} context switches a child"
+    )
+    yield f"residual                        {us(found.residual)} us, {percent(found.share)} of it"
+
+
+def _of(part: Estimate, wall: float) -> str:
+    return f"{us(part)} us, {part.value / wall:.0%} of it"
+
+
+def _word(tax: Tax) -> str:
+    return "they agree" if tax.agrees else "THEY DISAGREE"
