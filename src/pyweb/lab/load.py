@@ -1,0 +1,505 @@
+"""Loads on a running server, from outside: ab, wrk, and our own open loop; each run is guarded.
+
+A run in which a request failed, an answer was not the one that is expected, connections were not
+opened (or were, where they should have been kept) is no measurement: it raises `Void`, and there is
+no figure that somebody could use. Comparisons of servers have been published in which half of the
+requests had failed.
+
+ab and wrk are closed loops: each of their clients waits for its answer before it asks again. They
+say how much a server can do, at saturation. How long a client waits is asked by openloop, which
+starts its requests by a schedule (c/openloop.c says why that matters).
+
+Not here: which servers run, and how often a void run is tried again (the caller says so).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from . import tools
+
+# Of all that is told of latencies.
+SHARES = 0.5, 0.75, 0.9, 0.99
+# A tool that does not end is ended.
+_TOO_LONG = 120.0
+# openloop's lateness may be so much of any percentile that is told.
+_LATE = 0.05
+# Connections that others open on this machine meanwhile, beyond a hundredth of the requests.
+STRAY = 20
+# wrk rounds what it has read to two decimals of its unit.
+_ROUNDED = 0.005
+# How often `insist` tries.
+_TRIES = 3
+
+R = TypeVar("R")
+
+
+class Void(Exception):
+    """A run that says nothing; the text says which guard it broke, and how."""
+
+
+class Missing(Exception):
+    """The tool is not installed; the text is that of tools.missing."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is asked for what.
+
+    port      on 127.0.0.1
+    path      of a file
+    size      bytes of its content: another length breaks a guard
+    launcher  what the tools are started by (("taskset", "-c", "1")); it comes to them by exec
+    """
+
+    port: int
+    path: str
+    size: int
+    launcher: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has passed its guards.
+
+    name      of the load
+    requests  answered, all of them well
+    seconds   it took
+    rate      requests/s
+    failed    0: else it would be void
+    opened    connections, as the kernel counted them for the whole machine
+    kept      requests on connections that had been kept alive; None: the tool does not say
+    latency   seconds by share (0.5: the median), where the tool tells
+    """
+
+    name: str
+    requests: int
+    seconds: float
+    rate: float
+    failed: int
+    opened: int
+    kept: int | None
+    latency: Mapping[float, float]
+
+
+class Request(NamedTuple):
+    """A line of openloop: ns of CLOCK_MONOTONIC, 0: it never came to that."""
+
+    scheduled: int
+    started: int
+    connected: int
+    first_byte: int
+    end: int
+    status: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class OpenRun(Run):
+    """latency is that from the scheduled start to the last byte.
+
+    late      by how many seconds openloop was late to start: 99 of 100 by less
+    latest    the worst
+    each      request, in the order of the schedule
+    """
+
+    late: float
+    latest: float
+    each: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ab or wrk say. failures: each kind with its number; unknown numbers are None.
+
+    length    of the first answer's body
+    body      bytes of bodies
+    read      bytes in all, as far as two decimals tell
+    """
+
+    requests: int
+    seconds: float
+    rate: float
+    failures: Mapping[str, int]
+    latency: Mapping[float, float]
+    kept: int | None = None
+    length: int | None = None
+    body: int | None = None
+    read: float | None = None
+
+
+# Parsing: pure, of recorded texts as well.
+
+
+def parse_ab(text: str) -> Report:
+    """Void: it is no whole report."""
+    found = dict(re.findall(r"^([A-Z][^:\n]*):\s+([\d.]+)", text, re.MULTILINE))
+    failures = {"Failed requests": int(_need(found, "Failed requests", "ab"))}
+    # Only there when they are not 0.
+    for name in ("Non-2xx responses", "Write errors"):
+        failures[name] = int(found.get(name, 0))
+    kinds = re.search(r"^ +\((Connect: .*)\)$", text, re.MULTILINE)
+    for kind, number in re.findall(r"(\w+): (\d+)", kinds[1] if kinds else ""):
+        failures[kind] = int(number)
+    percentiles = re.findall(r"^ +(\d+)% +(\d+)(?: |$)", text, re.MULTILINE)
+    return Report(
+        requests=int(_need(found, "Complete requests", "ab")),
+        seconds=float(_need(found, "Time taken for tests", "ab")),
+        rate=float(_need(found, "Requests per second", "ab")),
+        failures=failures,
+        latency={int(share) / 100: int(ms) / 1e3 for share, ms in percentiles},
+        kept=int(found["Keep-Alive requests"]) if "Keep-Alive requests" in found else None,
+        length=int(_need(found, "Document Length", "ab")),
+        body=int(_need(found, "HTML transferred", "ab")),
+    )
+
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZES = {"B": 1.0, "KB": 2.0**10, "MB": 2.0**20, "GB": 2.0**30, "TB": 2.0**40}
+_WRK_TOTAL = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m|h), ([\d.]+)([KMGT]?B) read")
+
+
+def parse_wrk(text: str) -> Report:
+    """Void: it is no whole report."""
+    total = _WRK_TOTAL.search(text)
+    rate = re.search(r"Requests/sec: +([\d.]+)", text)
+    if not total or not rate:
+        raise Void(f"wrk ended without a whole report: {_last_line(text)}")
+    failures = {}
+    if odd := re.search(r"Non-2xx or 3xx responses: (\d+)", text):
+        failures["Non-2xx or 3xx responses"] = int(odd[1])
+    errors = re.search(r"Socket errors: (.*)", text)
+    for kind, number in re.findall(r"(\w+) (\d+)", errors[1] if errors else ""):
+        failures[kind] = int(number)
+    percentiles = re.findall(r"^ +(\d+)% +([\d.]+)(us|ms|s|m|h)$", text, re.MULTILINE)
+    return Report(
+        requests=int(total[1]),
+        seconds=float(total[2]) * _UNITS[total[3]],
+        rate=float(rate[1]),
+        failures=failures,
+        latency={int(share) / 100: float(t) * _UNITS[unit] for share, t, unit in percentiles},
+        read=float(total[4]) * _SIZES[total[5]],
+    )
+
+
+def parse_openloop(text: str) -> tuple[Request, ...]:
+    """Void: something else is in it."""
+    try:
+        return tuple(Request(*map(int, line.split())) for line in text.splitlines())
+    except (ValueError, TypeError):
+        raise Void(f"openloop's output has a line that is none: {_last_line(text)}") from None
+
+
+def _need(found: Mapping[str, str], name: str, tool: str) -> str:
+    if name not in found:
+        raise Void(f"{tool} ended without a whole report: no {name!r} in it")
+    return found[name]
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing"])[-1]
+
+
+# Guards. Each raises Void, and is pure.
+
+
+def check_failures(report: Report) -> None:
+    """ab counts an answer of another length than the first as failed, wrk one that took 2 s."""
+    bad = [f"{name} {number}" for name, number in report.failures.items() if number]
+    if bad:
+        raise Void(f"requests failed: {', '.join(bad)} (of {report.requests})")
+
+
+def check_requests(report: Report, wanted: int) -> None:
+    if report.requests != wanted:
+        raise Void(f"{report.requests} requests were answered of {wanted}")
+
+
+def check_bodies(report: Report, size: int, concurrency: int) -> None:
+    """Of ab: what was under way when the last was counted may be in it."""
+    if report.length != size:
+        raise Void(f"the answer has {report.length} bytes, and not {size}")
+    low, high = report.requests * size, (report.requests + concurrency) * size
+    if report.body is None or not low <= report.body <= high:
+        raise Void(f"{report.body} bytes of content came, and not {low}")
+
+
+def check_read(report: Report, answer: int, concurrency: int) -> None:
+    """Of wrk, which knows nothing of lengths, and takes a 304 for an answer. `answer`: bytes of a
+    whole one."""
+    low = report.requests * answer * (1 - _ROUNDED)
+    high = (report.requests + concurrency) * answer * (1 + _ROUNDED)
+    if report.read is None or not low <= report.read <= high:
+        raise Void(f"{report.read} bytes came, and not about {report.requests * answer}")
+
+
+def check_opened(opened: int, requests: int) -> None:
+    """Of a load with a connection for each request. There may be others on the machine."""
+    if opened < requests:
+        raise Void(f"{opened} connections were opened for {requests} requests: some were kept")
+
+
+def check_kept(report: Report, opened: int, concurrency: int, stray: int) -> None:
+    """Of a load with few connections, and all requests on them."""
+    if report.kept is not None and report.kept < report.requests:
+        raise Void(f"keep-alive was used for {report.kept} of {report.requests} requests")
+    most = concurrency + report.requests // 100 + stray
+    if opened > most:
+        raise Void(
+            f"{opened} connections were opened for {report.requests} requests of {concurrency}"
+            " clients: keep-alive was not used, or somebody else is at work here"
+        )
+
+
+def check_each(each: Sequence[Request], size: int) -> None:
+    """Of openloop: nobody may be left out, whatever befell him."""
+    kinds = {
+        "not started, too many were open": [r for r in each if not r.started],
+        "refused, broken off or out of time": [r for r in each if r.started and not r.status],
+        "with a status other than 200": [r for r in each if r.status not in (0, 200)],
+        f"with other than {size} bytes": [r for r in each if r.status == 200 and r.bytes != size],
+    }
+    bad = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
+    if bad:
+        raise Void(f"requests failed: {'; '.join(bad)} (of {len(each)})")
+
+
+def check_lateness(each: Sequence[Request]) -> None:
+    """What openloop's own lateness does to a percentile must not matter.
+
+    The percentile of the lateness itself is no measure: a generator on a busy machine is late by a
+    time slice now and then, beside answers that take longer than that."""
+    for share in SHARES:
+        seen = _percentile([r.end - r.scheduled for r in each], share)
+        own = _percentile([r.end - r.started for r in each], share)
+        if seen > own * (1 + _LATE):
+            raise Void(
+                f"openloop could not keep to its schedule: of the latency at {share:.0%},"
+                f" {seen / 1e6:.2f} ms, {(seen - own) / 1e6:.2f} ms are its own lateness"
+            )
+
+
+def _percentile(values: Sequence[int], share: float) -> float:
+    return float(np.quantile(values, share))
+
+
+# Running.
+
+
+def passive_opens() -> int:
+    """Connections that were opened to whoever listens in this network namespace, ever
+    (RFC 4022: tcpPassiveOpens)."""
+    names, values = [
+        line.split() for line in Path("/proc/net/snmp").read_text("ascii").splitlines()
+        if line.startswith("Tcp:")
+    ]  # fmt: skip
+    return int(values[names.index("PassiveOpens")])
+
+
+def _run(command: Sequence[str], target: Target) -> tuple[str, int]:
+    """Its output, and how many connections were opened meanwhile."""
+    before = passive_opens()
+    try:
+        done = subprocess.run(
+            [*target.launcher, *command],
+            capture_output=True, text=True, timeout=_TOO_LONG, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Void(f"{Path(command[0]).name} did not end within {_TOO_LONG:g} s") from None
+    if done.returncode:
+        name = Path(command[0]).name
+        raise Void(f"{name} ended with {done.returncode}: {_last_line(done.stderr + done.stdout)}")
+    return done.stdout, passive_opens() - before
+
+
+def _tool(name: str) -> str:
+    if path := shutil.which(name):
+        return path
+    raise Missing(*tools.missing([name]))
+
+
+def answer_size(target: Target, *, closing: bool) -> int:
+    """Bytes of a whole answer, head and all, of which we have looked at one. Void: it is none that
+    is expected."""
+    connection = "Connection: close\r\n" if closing else ""
+    request = f"GET {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{connection}\r\n".encode()
+    try:
+        with socket.create_connection(("127.0.0.1", target.port), 10) as sock:
+            sock.sendall(request)
+            return _take_answer(sock, target)
+    except OSError as error:
+        raise Void(f"{target.url}: {error.strerror or error}") from None
+
+
+def _take_answer(sock: socket.socket, target: Target) -> int:
+    data = b""
+    while not data.partition(b"\r\n\r\n")[1]:
+        piece = sock.recv(65536)
+        if not piece:
+            raise Void(f"{target.url}: no whole answer")
+        data += piece
+    head = data.partition(b"\r\n\r\n")[0]
+    status = head.split(b" ", 2)[1].decode("latin-1")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    if status != "200" or length is None or int(length[1]) != target.size:
+        told = length[1].decode() if length else "an unknown number of"
+        raise Void(f"{target.url}: status {status}, {told} bytes, and not 200, {target.size}")
+    return len(head) + 4 + target.size
+
+
+def _passed(name: str, report: Report, opened: int) -> Run:
+    return Run(
+        name, report.requests, report.seconds, report.rate, sum(report.failures.values()),
+        opened, report.kept, report.latency,
+    )  # fmt: skip
+
+
+def _ab(target: Target, requests: int, concurrency: int, *options: str) -> tuple[Report, int]:
+    numbers = ["-n", str(requests), "-c", str(concurrency)]
+    text, opened = _run([_tool("ab"), "-q", *options, *numbers, target.url], target)
+    report = parse_ab(text)
+    check_failures(report)
+    check_requests(report, requests)
+    check_bodies(report, target.size, concurrency)
+    return report, opened
+
+
+def ab(target: Target, *, requests: int = 2000, concurrency: int = 50) -> Run:
+    """A connection for each request. Void, Missing."""
+    report, opened = _ab(target, requests, concurrency)
+    check_opened(opened, requests)
+    return _passed("ab", report, opened)
+
+
+def ab_kept(
+    target: Target, *, requests: int = 10000, concurrency: int = 50, stray: int = STRAY
+) -> Run:
+    """Connections that are kept. `stray`: how many of other people's are put up with.
+    Void, Missing."""
+    report, opened = _ab(target, requests, concurrency, "-k")
+    check_kept(report, opened, concurrency, stray)
+    return _passed("ab -k", report, opened)
+
+
+def _wrk(target: Target, seconds: int, concurrency: int, *, closing: bool) -> tuple[Report, int]:
+    answer = answer_size(target, closing=closing)
+    # One thread: with more, wrk takes CPUs that the server could use.
+    command = [_tool("wrk"), "-t", "1", "-c", str(concurrency), "-d", str(seconds), "--latency"]
+    if closing:
+        command += ["-H", "Connection: close"]
+    text, opened = _run([*command, target.url], target)
+    report = parse_wrk(text)
+    check_failures(report)
+    check_read(report, answer, concurrency)
+    if not report.requests:
+        raise Void("no request was answered")
+    return report, opened
+
+
+def wrk(target: Target, *, seconds: int = 1, concurrency: int = 50, stray: int = STRAY) -> Run:
+    """Connections that are kept. Void, Missing."""
+    report, opened = _wrk(target, seconds, concurrency, closing=False)
+    check_kept(report, opened, concurrency, stray)
+    return _passed("wrk", report, opened)
+
+
+def wrk_closing(target: Target, *, seconds: int = 1, concurrency: int = 50) -> Run:
+    """A connection for each request. Void, Missing."""
+    report, opened = _wrk(target, seconds, concurrency, closing=True)
+    check_opened(opened, report.requests)
+    return _passed("wrk, closing", report, opened)
+
+
+def openloop(
+    target: Target,
+    program: Path,
+    *,
+    rate: float,
+    count: int,
+    seed: int | None = 1,
+    most_open: int = 1000,
+) -> OpenRun:
+    """`count` requests, `rate` of them a second, a connection for each. `program`: c/openloop.c,
+    built. seed None: at even distances, else as of many independent clients. Void."""
+    numbers = [str(target.size), f"{rate:.6g}", str(count), "even" if seed is None else str(seed)]
+    command = [str(program), str(target.port), target.path, *numbers, str(most_open)]
+    text, opened = _run(command, target)
+    each = parse_openloop(text)
+    if len(each) != count:
+        raise Void(f"openloop tells of {len(each)} requests, and not of {count}")
+    check_each(each, target.size)
+    check_opened(opened, count)
+    check_lateness(each)
+    return open_run(each, opened)
+
+
+def open_run(each: Sequence[Request], opened: int) -> OpenRun:
+    """In figures."""
+    seconds = (max(r.end for r in each) - each[0].scheduled) / 1e9
+    late = [r.started - r.scheduled for r in each]
+    took = [r.end - r.scheduled for r in each]
+    return OpenRun(
+        name="openloop",
+        requests=len(each),
+        seconds=seconds,
+        rate=len(each) / seconds,
+        failed=0,
+        opened=opened,
+        kept=0,
+        latency={share: _percentile(took, share) / 1e9 for share in SHARES},
+        late=_percentile(late, 0.99) / 1e9,
+        latest=max(late) / 1e9,
+        each=tuple(each),
+    )
+
+
+def saturation(target: Target, *, seconds: int = 2, concurrency: int = 50) -> Run:
+    """As many requests as the server can answer, a connection for each: by wrk, and where there is
+    none by ab. Void, Missing."""
+    if shutil.which("wrk"):
+        return wrk_closing(target, seconds=seconds, concurrency=concurrency)
+    return ab(target, concurrency=concurrency)
+
+
+def latency_at(
+    fraction: float,
+    saturated: Run,
+    target: Target,
+    program: Path,
+    *,
+    seconds: float = 5.0,
+    seed: int = 1,
+) -> OpenRun:
+    """Of a server that has so much of the load to carry that it can. Beyond 0.9 the queue, and not
+    the server, is measured: it grows for as long as the run lasts. Void.
+
+    ValueError: a fraction that is none."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"a fraction of the load that saturates: between 0 and 1, not {fraction}")
+    rate = fraction * saturated.rate
+    return openloop(target, program, rate=rate, count=max(1, round(rate * seconds)), seed=seed)
+
+
+def insist(run: Callable[[], R], thrown_out: list[str]) -> R:
+    """A run, and up to two more where it is void; why goes into `thrown_out`, for the report. The
+    last Void is the caller's."""
+    for _ in range(_TRIES - 1):
+        try:
+            return run()
+        except Void as why:
+            thrown_out.append(str(why))
+    return run()
