@@ -25,6 +25,20 @@ def layers() -> list[tuple[int, str, list[str]]]:
     return [(int(m[1]), m[2], m[3].split()) for m in LAYER.finditer(pyweb.__doc__)]
 
 
+def lab_order() -> list[str]:
+    """Of the laboratory's own map, whose layers have no numbers."""
+    from pyweb import lab
+
+    assert lab.__doc__
+    lines = re.findall(r"^ \w+  +(\w+(?:  \w+)*)$", lab.__doc__, re.MULTILINE)
+    return [module for line in lines for module in line.split()]
+
+
+def lab_modules() -> dict[str, Path]:
+    found = {path.stem: path for path in (PACKAGE / "lab").glob("*.py")}
+    return {name: path for name, path in found.items() if name != "__init__"}
+
+
 def order() -> list[str]:
     return [module for _, _, modules in layers() for module in modules]
 
@@ -66,6 +80,18 @@ def pyx_imports(path: Path) -> Iterator[str]:
         yield from [module] if module else re.split(r"[,\s]+", match[2].strip(", "))
 
 
+def lab_imports(path: Path) -> set[str]:
+    """Of its own modules."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {str(node.module)} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level in (0, 2)
+            assert not str(node.module).startswith("pyweb.lab")
+    return found
+
+
 def imports(path: Path) -> set[str]:
     found = set(pyx_imports(path) if path.suffix == ".pyx" else python_imports(path))
     return found - {"__version__"}
@@ -77,6 +103,23 @@ def test_imports_only_from_below(name: str) -> None:
     known = order()
     below = set(known[: known.index(name)])
     assert imports(modules()[name]) <= below
+
+
+def test_the_map_of_the_laboratory_is_whole() -> None:
+    assert sorted(lab_order()) == sorted(lab_modules())
+
+
+@pytest.mark.parametrize("name", sorted(lab_modules()))
+def test_the_laboratory_imports_from_below(name: str) -> None:
+    """From pyweb, and from what stands before it in its own map."""
+    known = lab_order()
+    below = set(known[: known.index(name)])
+    assert lab_imports(lab_modules()[name]) <= below
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_nobody_imports_the_laboratory(name: str) -> None:
+    assert "lab" not in {one.split(".")[0] for one in imports(modules()[name])}
 
 
 def test_the_import_finders_find() -> None:

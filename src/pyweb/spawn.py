@@ -20,8 +20,9 @@ from .handover import Handover
 from .inherited import Held, passed_on
 from .signals import FOR_THE_SUPERVISOR
 
-# What the fresh interpreter of a master runs. No `site` (-S): it would double what each fork copies. So it
-# must be told where the package is; last on the path, for nothing beside it may hide a module.
+# What the fresh interpreter of a master runs. No `site` (-S): it would double what each fork
+# copies. So it must be told where the package is; last on the path, for nothing beside it may hide
+# a module.
 BOOT = (
     "import sys; sys.path.append(sys.argv[1]); from pyweb.generation import main;"
     " sys.exit(main(int(sys.argv[2])))"

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..parse import ENGINES
-from . import data, ladder, machine, model, tell, tools
+from . import data, ladder, machine, tell, tools
 from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan

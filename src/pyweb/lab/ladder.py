@@ -8,6 +8,7 @@ again. Not here: which rungs there are, and what a reader is shown.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ def _take_turn(
 def _wall(attempts: Sequence[Attempt]) -> float:
     """us."""
     begins = [one.begin for one in attempts]
-    return statistics.midmean([b - a for a, b in zip(begins, begins[1:], strict=False)]) / 1e3
+    return statistics.midmean([b - a for a, b in itertools.pairwise(begins)]) / 1e3
 
 
 Records = list[tuple[int, ...]]
@@ -141,9 +142,7 @@ def _sound(
     raise AssertionError
 
 
-def _run(
-    place: Place, plan: Plan, rung: Rung, with_stamps: bool
-) -> tuple[list[Attempt], Records]:
+def _run(place: Place, plan: Plan, rung: Rung, with_stamps: bool) -> tuple[list[Attempt], Records]:
     command = rung.command(place)
     with running(command, cpu=plan.servers, with_stamps=with_stamps) as server:
         attempts = _drive(place, plan, rung, server)
@@ -164,9 +163,7 @@ def _drive(place: Place, plan: Plan, rung: Rung, server: Server) -> list[Attempt
     words = [str(place.programs.program("client")), str(server.port), f"/{NAME}"]
     words += [str(plan.connections), str(plan.warm), str(SIZE), *(["silent"] * rung.silent)]
     with pinned(plan.client):
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if done.returncode:
         raise Failed((done.stderr.strip().splitlines() or ["the client failed"])[-1])
     return [Attempt(*map(int, line.split())) for line in done.stdout.splitlines()]

@@ -95,9 +95,7 @@ def residuals(found: Measured) -> list[float]:
                                          strict=True)]  # fmt: skip
     worked = found.phase(PYWEB, *_WORK, CLIENT)
     walls = found.walls[PYWEB]
-    return [
-        wall - work - wake for wall, work, wake in zip(walls, worked, waking, strict=True)
-    ]
+    return [wall - work - wake for wall, work, wake in zip(walls, worked, waking, strict=True)]
 
 
 def of_the_fork(found: Taxes) -> float:
