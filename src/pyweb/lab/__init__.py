@@ -3,9 +3,9 @@
 The map. A module imports from pyweb, and from those listed before it; pyweb imports nothing from
 here (tests/test_layers.py):
 
- numbers      statistics
+ numbers      statistics  fit
  tools        build  tools  machine
  processes    toy  heaps
- measuring    load  servers  phases  rungs  ladder  taxes  model
+ measuring    load  servers  phases  rungs  ladder  taxes  model  own  throughput
  telling      data  tell  cli  __main__
 """

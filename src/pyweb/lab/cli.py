@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..parse import ENGINES
-from . import data, ladder, machine, tell, tools
+from . import data, ladder, machine, model, own, tell, throughput, tools
 from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan
@@ -31,6 +31,8 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 # Fewer blocks than six have no interval (statistics.median).
 _QUICK, _FULL = (6, 60, 10), (20, 200, 20)
 
+_FAILURES = (Failed, CannotBuild, model.CannotMeasure, loads.Void, loads.Missing)
+
 # Those whose stamps say nothing that others' do not.
 _UNSTAMPED = ("pyweb again",)
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=options.json == "-")
     try:
         answer = _measured(options, console)
-    except (Failed, CannotBuild, loads.Void, loads.Missing) as failure:
+    except _FAILURES as failure:
         print(f"pyweb-lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -155,7 +157,38 @@ def _taxes(
     return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}
 
 
+def _model(
+    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
+) -> dict[str, Any]:
+    plan = _plan(options)
+    total = model.steps(quick=options.quick) + plan.blocks
+    with _progress(console, "model", total) as tick:
+        found = model.measure(place.programs, quick=options.quick, tick=tick, cpu=plan.servers)
+        case = own.hold(place, plan, found, found.hooks["pyweb's master"].fork, tick)
+    tell.on_top(console, facts, None, found.skipped, tools.missing(["cc"]))
+    cases = [*found.cases, case]
+    for line in tell.model_lines(found):
+        console.print(line, highlight=False)
+    console.print(tell.cases_table(cases))
+    return found.as_data() | {"cases": [one.as_data() for one in cases]}
+
+
+def _load(
+    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
+) -> dict[str, Any]:
+    plan = _plan(options)
+    missing = tools.missing(["ab", "wrk", "cc", "taskset"])
+    with _progress(console, "load", throughput.steps(plan)) as tick:
+        found = throughput.measure(place, plan, quick=options.quick, tick=tick)
+    tell.on_top(console, facts, found.same, found.void, missing)
+    console.print(tell.rates_table(found))
+    console.print(tell.latency_table(found))
+    return found.as_data()
+
+
 COMMANDS = {
     "ladder": ("Servers that differ in one thing each, and what each thing costs.", _ladder),
+    "model": ("What a fork costs by mappings, pages, descriptors; predicted and measured.", _model),
+    "load": ("Requests/s and latencies of pyweb's modes, under ab, wrk and an open loop.", _load),
     "taxes": ("The fork tax, the interpreter tax and the residual, in ten lines.", _taxes),
 }

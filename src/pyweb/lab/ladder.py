@@ -145,7 +145,7 @@ def _sound(
 def _run(place: Place, plan: Plan, rung: Rung, with_stamps: bool) -> tuple[list[Attempt], Records]:
     command = rung.command(place)
     with running(command, cpu=plan.servers, with_stamps=with_stamps) as server:
-        attempts = _drive(place, plan, rung, server)
+        attempts = drive(place, plan, rung, server)
         records = server.records() if with_stamps else []
     if with_stamps:
         _check(records, plan)
@@ -159,7 +159,8 @@ def _check(records: Records, plan: Plan) -> None:
         raise Failed(f"{opened} connections, and {plan.connections + plan.warm} were made")
 
 
-def _drive(place: Place, plan: Plan, rung: Rung, server: Server) -> list[Attempt]:
+def drive(place: Place, plan: Plan, rung: Rung, server: Server) -> list[Attempt]:
+    """Its client, once. Failed: a connection was not as it should be."""
     words = [str(place.programs.program("client")), str(server.port), f"/{NAME}"]
     words += [str(plan.connections), str(plan.warm), str(SIZE), *(["silent"] * rung.silent)]
     with pinned(plan.client):

@@ -72,7 +72,7 @@ class Server:
     def master(self) -> int:
         """Who forks: pyweb's master under its supervisor; else itself. Failed: it is gone."""
         for pid in self.family():
-            if any(stamps.MEMFD_NAME in name or "pyweb-scoreboard" in name for name in _open(pid)):
+            if any(stamps.MEMFD_NAME in name or "pyweb-scoreboard" in name for name in _open(pid).values()):
                 return pid
         return self.pid
 

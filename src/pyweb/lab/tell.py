@@ -12,11 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from . import statistics
 from .ladder import Difference, Measured
+from .model import Case, Findings
 from .phases import MEANINGS
 from .rungs import PYWEB, Rung
 from .statistics import QUIET, Estimate, is_quiet
 from .taxes import Tax, Taxes, of_the_fork
+from .throughput import Throughput
 
 
 def us(found: Estimate | None) -> str:
@@ -55,8 +58,6 @@ def rungs_table(found: Measured, rungs: Sequence[Rung]) -> Table:
     table = Table("rung", title="One connection at a time: from one connect to the next")
     for name in ("us", "times pyweb", "faults"):
         table.add_column(name, justify="right")
-    from . import statistics
-
     for rung in rungs:
         ratio = statistics.ratio(found.walls[PYWEB], found.walls[rung.name])
         counts = [one.counts.get("MINOR_FAULTS") for one in found.stamped.get(rung.name, ())]
@@ -87,6 +88,60 @@ def phases_table(phases: Mapping[str, Estimate]) -> Table:
     for name, one in phases.items():
         bar = "█" * round(40 * one.value / whole) if whole else ""
         table.add_row(name, us(one), bar, MEANINGS[name])
+    return table
+
+
+def model_lines(found: Findings) -> Iterator[str]:
+    """The two lines, in the units of the field: us, and ns each."""
+    for name, line, meaning in (
+        ("fork", found.fork, "until fork has returned in the parent"),
+        ("cycle", found.cycle, "until the child, which exits at once, has been waited for"),
+    ):
+        yield (
+            f"{name:5} = {us(line.a.scaled(1e-3))} us"
+            f" + {us(line.b)} ns a mapping + {us(line.c)} ns a private page"
+            f" + {us(line.d)} ns a descriptor"
+        )
+        yield f"        {meaning}; the points miss it by {line.error:.1%}, r2 {line.r2:.3f}"
+    for name, hooks in found.hooks.items():
+        yield f"os.fork takes {us(hooks.fork.scaled(1e-3))} us longer than a raw fork in {name}"
+
+
+def cases_table(cases: Sequence[Case]) -> Table:
+    table = Table("process", "what", title="Predicted beside measured (us)")
+    for name in ("mappings", "pages", "descriptors", "predicted", "measured", "ratio", ""):
+        table.add_column(name, justify="right")
+    for one in cases:
+        sizes = (str(one.mappings), str(one.pages), str(one.descriptors))
+        predicted, measured = us(one.predicted.scaled(1e-3)), us(one.measured.scaled(1e-3))
+        verdict = "as predicted" if one.ok else "OFF"
+        table.add_row(one.name, one.what, *sizes, predicted, measured, times(one.ratio), verdict)
+    return table
+
+
+def rates_table(found: Throughput) -> Table:
+    table = Table("load", title="Requests/s, in turn: times the default server")
+    for name in found.servers:
+        table.add_column(name, justify="right")
+    for load, rates in found.rates.items():
+        cells = [
+            f"{found.rate(load, name).value:.0f}  x {times(found.ratio(load, name))}"
+            if name in rates
+            else "-"
+            for name in found.servers
+        ]
+        table.add_row(load, *cells)
+    return table
+
+
+def latency_table(found: Throughput) -> Table:
+    table = Table("server", title="Latency in an open loop, from the scheduled start (ms)")
+    table.add_column("of saturation", justify="right")
+    for name in ("p50", "p75", "p90", "p99"):
+        table.add_column(name, justify="right")
+    for (name, fraction), run in found.latencies.items():
+        cells = [us(one.scaled(1e3)) for one in run.values()]
+        table.add_row(name, f"{fraction:.0%}", *cells)
     return table
 
 

@@ -1,0 +1,145 @@
+"""pyweb's modes under load: requests/s by ab and wrk (closed loops), and latencies in an open loop.
+
+In each block each server is started anew and has all loads; the next block goes through the
+servers backwards. The default server is there twice (A/A). Clients are pinned as far as they can
+be; the servers have all CPUs but theirs, or share them. Not here: the loads and their guards
+(load.py), and words for people.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import load as loads
+from . import statistics
+from .ladder import Plan
+from .load import Target
+from .rungs import NAME, SIZE, Place, pyweb
+from .servers import running
+from .statistics import Estimate
+
+DEFAULT, AGAIN = "fork", "fork again"
+SERVERS = {
+    DEFAULT: (),
+    AGAIN: (),
+    "prefork": ("--mode", "prefork"),
+    "thread": ("--mode", "thread"),
+}
+# Of what saturates: from half on a queue begins to show.
+FRACTIONS = {True: (0.5,), False: (0.5, 0.7)}
+_SECONDS = {True: 1, False: 3}
+
+
+@dataclass
+class Throughput:
+    """`rates`: load -> server -> requests/s, one a block. `latencies`: (server, share of its
+    saturation) -> share of requests -> seconds. `void`: runs that were thrown out, and why."""
+
+    rates: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    waits: dict[tuple[str, float], list[dict[float, float]]] = field(default_factory=dict)
+    void: list[str] = field(default_factory=list)
+
+    @property
+    def servers(self) -> list[str]:
+        return list(SERVERS)
+
+    def rate(self, load: str, server: str) -> Estimate:
+        return statistics.median(self.rates[load][server])
+
+    def ratio(self, load: str, server: str) -> Estimate:
+        return statistics.ratio(self.rates[load][DEFAULT], self.rates[load][server])
+
+    @property
+    def same(self) -> Estimate | None:
+        """Of the first load; None: there was none."""
+        for load in self.rates:
+            return self.ratio(load, AGAIN)
+        return None
+
+    @property
+    def latencies(self) -> dict[tuple[str, float], dict[float, Estimate]]:
+        return {
+            key: {s: statistics.median([one[s] for one in runs]) for s in loads.SHARES}
+            for key, runs in self.waits.items()
+        }
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON: an interval is [value, low, high]; requests/s and seconds."""
+        return {
+            "aa": self.same.as_list() if self.same else None,
+            "void": self.void,
+            "rates": {
+                load: {one: self.rate(load, one).as_list() for one in rates}
+                for load, rates in self.rates.items()
+            },
+            "latencies": [
+                {"server": name, "of_saturation": fraction}
+                | {f"p{share * 100:g}": one.as_list() for share, one in each.items()}
+                for (name, fraction), each in self.latencies.items()
+            ],
+            "blocks": self.rates,
+        }
+
+
+def steps(plan: Plan) -> int:
+    return plan.blocks * len(SERVERS)
+
+
+def measure(place: Place, plan: Plan, *, quick: bool, tick: Callable[[str], None]) -> Throughput:
+    """Failed, Void, CannotBuild. A load whose tool is missing is left out."""
+    found = Throughput()
+    names = list(SERVERS)
+    for block in range(plan.blocks):
+        for number in statistics.turns(len(names), block):
+            _take_turn(place, plan, names[number], quick, found)
+            tick(names[number])
+    return found
+
+
+def _take_turn(place: Place, plan: Plan, name: str, quick: bool, found: Throughput) -> None:
+    command = pyweb(*SERVERS[name])(place)
+    with running(command, cpu=None) as server:
+        target = Target(server.port, f"/{NAME}", SIZE, _launcher(plan))
+        for load, run in _loads(target, _SECONDS[quick]).items():
+            rate = loads.insist(run, found.void).rate
+            found.rates.setdefault(load, {}).setdefault(name, []).append(rate)
+        if name != AGAIN:
+            _wait(place, target, name, quick, found)
+
+
+def _launcher(plan: Plan) -> tuple[str, ...]:
+    if plan.client is None or not shutil.which("taskset"):
+        return ()
+    return ("taskset", "-c", str(plan.client))
+
+
+def _loads(target: Target, seconds: int) -> dict[str, Callable[[], loads.Run]]:
+    """Those whose tool is there."""
+    requests = 500 * seconds
+    known: dict[str, tuple[str, Callable[[], loads.Run]]] = {
+        "ab": ("ab", lambda: loads.ab(target, requests=requests)),
+        "ab -k": ("ab", lambda: loads.ab_kept(target, requests=8 * requests)),
+        "wrk": ("wrk", lambda: loads.wrk(target, seconds=seconds)),
+        "wrk, closing": ("wrk", lambda: loads.wrk_closing(target, seconds=seconds)),
+    }
+    return {load: run for load, (tool, run) in known.items() if shutil.which(tool)}
+
+
+def _wait(place: Place, target: Target, name: str, quick: bool, found: Throughput) -> None:
+    """At shares of what it has just carried."""
+    if not any(shutil.which(tool) for tool in ("ab", "wrk")):
+        return
+    program = place.programs.program("openloop")
+    seconds = _SECONDS[quick]
+    saturated = loads.insist(lambda: loads.saturation(target, seconds=seconds), found.void)
+
+    for fraction in FRACTIONS[quick]:
+
+        def run(share: float = fraction) -> loads.OpenRun:
+            return loads.latency_at(share, saturated, target, program, seconds=seconds)
+
+        waits = loads.insist(run, found.void)
+        found.waits.setdefault((name, fraction), []).append(dict(waits.latency))
