@@ -266,7 +266,8 @@ class Loop:
                     break
             if self._listener.fileno() in ready:
                 self._accept()
-        self._listener.close()
+        # Children have copies of it: a close alone would leave it open.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._reap(0)
 
     def _reap(self, flags: int) -> None:
