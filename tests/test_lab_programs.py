@@ -192,7 +192,7 @@ def without_date(answer: Answer) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name", SERVING)
 def test_what_is_not_asked_for_rightly(name: str, start: Start) -> None:
     rung = start(name)
-    for target in ("/other", "/small.txt2", "/small.tx", "/small.txt HTTP/1.1 x"):
+    for target in ("/other", "/smell.txt", "/small.txt2", "/small.tx", "/small.txt HTTP/1.1 x"):
         assert rung.ask(target).status == 404
     for head in (b"\r\n\r\n", b"GET\r\n\r\n", b"PUT /small.txt HTTP/1.1\r\n\r\n"):
         with rung.connect() as client:
@@ -278,6 +278,7 @@ def test_it_ends_after_its_children(name: str, number: int, start: Start) -> Non
         (child,) = children_of(rung.pid)
         rung.process.send_signal(number)
         until(lambda: not can_connect(rung.port), "the listener to be closed")
+        time.sleep(0.3)  # who would not wait would be gone by now
         assert rung.process.poll() is None
         assert client.answer_to(request("/small.txt")).body == BODIES["small.txt"]
     assert rung.process.wait(PATIENCE) == 0
