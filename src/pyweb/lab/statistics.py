@@ -46,7 +46,7 @@ def midmean(values: Sequence[float]) -> float:
     median, and additive where parts of the same things are averaged (`middle`).
 
     ValueError: none."""
-    if not values:
+    if len(values) == 0:
         raise ValueError("no values: nothing has been measured")
     return statistics.fmean(values[i] for i in middle(values))
 
