@@ -127,7 +127,8 @@ SAME: dict[str, dict[str, float]] = {}
 @pytest.fixture(scope="session", autouse=True)
 def same(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A/A of what the benchmarks are made of: computing, forking, and conversations."""
-    if request.config.getoption("benchmark_disable"):
+    option = request.config.getoption
+    if option("benchmark_disable") and not option("benchmark_enable"):
         return
     from bench_parse import BEST
 
