@@ -12,8 +12,8 @@ from typing import Any
 import h11
 import httptools
 import pytest
-from conftest import BROWSER
-from pairs import compare, tell
+from conftest import BROWSER, tell
+from pairs import compare
 
 from pyweb import _pyparse
 from pyweb.parse import ENGINES, Limits, Parser
@@ -84,5 +84,4 @@ def test_policy(benchmark: Any, engine: str) -> None:
 @pytest.mark.parametrize("name", [n for n in SIDES if SIDES[n] is not BEST])
 def test_ratio(benchmark: Any, name: str) -> None:
     found = benchmark.pedantic(compare, args=(BEST, SIDES[name], 500), rounds=1)
-    benchmark.extra_info.update(found)
-    tell(f"parse: {name} / {ENGINES[0]}", found)
+    tell(benchmark, f"parse: {name} / {ENGINES[0]}", found)

@@ -1,127 +1,75 @@
 """What processes cost where they need not: parking, the three modes, and a crowd of idle clients.
 
-Throughput by `ab` and `wrk`, whole runs of them in turn (pairs.py); a latency is that of one
-client that asks again and again on new connections, alone and in the crowd.
+Throughput by `ab` and `wrk`, whole runs of them in turn, each with its guards (pyweb.lab.load); a
+latency is that of one client that asks again and again on new connections, alone and in the crowd.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import resource
-import shutil
 import socket
-import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import PIDS
-from pairs import Work, compare, note, tell
+from conftest import KEPT, PIDS, SIZE, Start, connection_each, note, tell
+from pairs import Work, compare, in_turn
 
-CLOSING = b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-KEPT = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n"
+from pyweb.config import MODES
+from pyweb.lab import load, statistics, tools
+
 SLOW = b"GET /page HTTP/1.1\r\nHost: h\r\nX-Slow: " + b"x" * 4096
 
-MODES = ("fork", "prefork", "thread")
-# (name, command before the URL); each ends by itself.
-LOADS = {
-    "ab": ["ab", "-q", "-n", "1000", "-c", "50"],
-    "ab -k": ["ab", "-q", "-k", "-n", "5000", "-c", "50"],
-    "wrk": ["wrk", "-t", "1", "-c", "50", "-d", "1"],
+# Others may be at work on the machine; keep-alive that is not used opens thousands.
+STRAY = 1000
+LOADS: dict[str, Callable[[load.Target], load.Run]] = {
+    "ab": partial(load.ab, requests=1000),
+    "ab -k": partial(load.ab_kept, requests=5000, stray=STRAY),
+    "wrk": partial(load.wrk, stray=STRAY),
 }
 
 
-def load(name: str, port: int) -> Callable[[], float]:
-    """One run: its requests/s. A failed request makes it void."""
-    command = [*LOADS[name], f"http://127.0.0.1:{port}/page"]
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed (apt install apache2-utils wrk)")
+def loading(name: str, port: int) -> Work:
+    """One run: its seconds a request. Void thrice: an error, and no figure."""
+    if lines := tools.missing([name.split(maxsplit=1)[0]]):
+        pytest.skip(lines[0])
+    target = load.Target(port, "/page", SIZE)
 
     def once() -> float:
-        out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        failed = re.search(r"Failed requests: +(\d+)|Non-2xx.*?(\d+)|Socket errors", out.stdout)
-        assert failed is None or failed[1] == "0", out.stdout
-        rate = re.search(r"Requests(?: per second|/sec): +([\d.]+)", out.stdout)
-        assert rate
-        return float(rate[1])
+        thrown_out: list[str] = []
+        run = load.insist(lambda: LOADS[name](target), thrown_out)
+        for why in thrown_out:
+            note(f"{name}: a run was thrown out: {why}")
+        return 1 / run.rate
 
     return once
 
 
-def timed(once: Callable[[], float]) -> Work:
-    """`compare` wants durations; wrk's last as long as they are told to, so: seconds a request."""
-    return lambda: 1 / once()
-
-
-@pytest.mark.benchmark(group="parking, requests/s without / with it")
+@pytest.mark.benchmark(group="parking, with / without it")
 @pytest.mark.parametrize("name", LOADS)
-def test_parking(benchmark: Any, start: Callable[..., int], name: str) -> None:
-    sides = [timed(load(name, start(*options))) for options in (["--no-parking"], [])]
-    found = benchmark.pedantic(compare, args=(*sides, 1, 11), kwargs={"told": True}, rounds=1)
-    benchmark.extra_info.update(found)
-    tell(f"{name}: time parking / --no-parking", found)
+def test_parking(benchmark: Any, start: Start, name: str) -> None:
+    sides = [loading(name, start(*options)) for options in (["--no-parking"], [])]
+    found = benchmark.pedantic(compare, args=(*sides, 1, 8), kwargs={"told": True}, rounds=1)
+    tell(benchmark, f"{name}: time parking / --no-parking", found)
 
 
 @pytest.mark.benchmark(group="modes, requests/s")
 @pytest.mark.parametrize("name", LOADS)
-def test_modes(benchmark: Any, start: Callable[..., int], name: str) -> None:
-    """All three in turn, seven times."""
-    sides = {mode: load(name, start("--mode", mode)) for mode in MODES}
-
-    def measure() -> dict[str, list[float]]:
-        rates: dict[str, list[float]] = {mode: [] for mode in MODES}
-        for number in range(7):
-            for mode in MODES if number % 2 else reversed(MODES):
-                rates[mode].append(sides[mode]())
-        return rates
-
-    rates = benchmark.pedantic(measure, rounds=1)
-    found = {mode: statistics.median(values) for mode, values in rates.items()}
-    benchmark.extra_info.update(found)
-    note(f"{name}: requests/s " + ", ".join(f"{mode} {rate:.0f}" for mode, rate in found.items()))
-
-
-# Descriptors.
-
-
-def forks(descriptors: int, count: int = 30) -> Work:
-    """Seconds for `count` times fork, exit, wait in a process that holds so many sockets more."""
-
-    def measure() -> float:
-        with socket.socket() as sock:
-            held = [os.dup(sock.fileno()) for _ in range(descriptors)]
-            start = time.perf_counter()
-            for _ in range(count):
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(0)
-                os.waitpid(pid, 0)
-            seconds = time.perf_counter() - start
-            for fd in held:
-                os.close(fd)
-        return seconds / count
-
-    return measure
-
-
-@pytest.mark.benchmark(group="fork + exit + wait by descriptors")
-@pytest.mark.parametrize("descriptors", [256, 2000])
-def test_descriptors(benchmark: Any, descriptors: int) -> None:
-    """What a master that parked for itself, or kept copies, would pay for each connection."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    sides = forks(0), forks(descriptors)
-    found = benchmark.pedantic(compare, args=(*sides, 1, 41), kwargs={"told": True}, rounds=1)
-    benchmark.extra_info.update(found)
-    tell(f"fork with {descriptors} sockets more / without", found)
-    more = (found["b_us"] - found["a_us"]) / descriptors
-    note(f"   {found['a_us']:.0f} us, {found['b_us']:.0f} with them: {more:.3f} us each")
+def test_modes(benchmark: Any, start: Start, name: str) -> None:
+    """All three in turn."""
+    sides = [loading(name, start("--mode", mode)) for mode in MODES]
+    found = benchmark.pedantic(in_turn, args=(sides, 1, 6), kwargs={"told": True}, rounds=1)
+    rates = {
+        mode: 1 / statistics.median(times).value for mode, times in zip(MODES, found, strict=True)
+    }
+    benchmark.extra_info.update(rates)
+    note(f"{name}: requests/s " + ", ".join(f"{mode} {rate:.0f}" for mode, rate in rates.items()))
 
 
 # The crowd.
@@ -131,20 +79,10 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 20)
 
 
-def ask(port: int) -> float:
-    """Seconds for a connection, a request and its whole answer."""
-    start = time.perf_counter()
-    with connect(port) as sock:
-        sock.sendall(CLOSING)
-        size = 0
-        while piece := sock.recv(65536):
-            size += len(piece)
-    assert size > 1320
-    return time.perf_counter() - start
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+def times(port: int, count: int) -> list[float]:
+    """Seconds for a connection, a request and its whole answer, one after the other."""
+    (found,) = in_turn([connection_each(port)], 1, count)
+    return found
 
 
 class Trickle(threading.Thread):
@@ -220,30 +158,30 @@ def family(pid: int) -> list[int]:
 
 @pytest.mark.benchmark(group="a crowd")
 @pytest.mark.parametrize("mode", MODES)
-def test_crowd(benchmark: Any, start: Callable[..., int], mode: str) -> None:
+def test_crowd(benchmark: Any, start: Start, mode: str) -> None:
     """2,000 idle and 500 slow clients, and one that asks on."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     port = start("--mode", mode, "--timeout-idle", "600")
 
     def measure() -> tuple[list[float], list[float], int]:
-        alone = [ask(port) for _ in range(400)]
+        alone = times(port, 300)
         with crowd(port, 2000, 500):
             census = Census(port)
             census.start()
-            crowded = [ask(port) for _ in range(1200)]
+            crowded = times(port, 800)
             census.stopped.set()
             census.join()
-        alone += [ask(port) for _ in range(400)]
+        alone += times(port, 300)
         return alone, crowded, census.most
 
     alone, crowded, processes = benchmark.pedantic(measure, rounds=1)
     words = []
     for share in (0.5, 0.99):
-        before, after = percentile(alone, share), percentile(crowded, share)
+        before, after = np.quantile(alone, share), np.quantile(crowded, share)
         words.append(
             f"p{share * 100:.0f} {after * 1e3:.1f} ms, alone {before * 1e3:.1f}"
             f" (x {after / before:.2f})"
         )
     benchmark.extra_info["processes"] = processes
-    note(f"crowd, {mode}: {'; '.join(words)}; {processes} processes; none of 1200 failed")
+    note(f"crowd, {mode}: {'; '.join(words)}; {processes} processes; none of 800 failed")

@@ -1,76 +1,72 @@
-"""A whole request on a loopback socket: connect, ask, read the answer; both engines in turn."""
+"""A whole request on a loopback socket: connect, ask, read the answer."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pairs import compare, tell
+from conftest import KEPT, SIZE, Start, connection_each, tell
+from pairs import Work, compare
 
+from pyweb.config import MODES
 from pyweb.parse import ENGINES
 
-REQUEST = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n"
-CLOSING = b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+@contextlib.contextmanager
+def kept_alive(port: int) -> Iterator[Work]:
+    """A connection for all of them."""
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def once() -> int:
+            sock.sendall(KEPT)
+            answer = sock.recv(65536)
+            assert len(answer) > SIZE
+            return len(answer)
+
+        yield once
 
 
-def connection_each(port: int) -> Callable[[], object]:
-    """A process for each request."""
-
-    def once() -> int:
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            sock.sendall(CLOSING)
-            size = 0
-            while piece := sock.recv(65536):
-                size += len(piece)
-        assert size > 1320
-        return size
-
-    return once
+# What pyweb is by default.
+BASE = "fork", ENGINES[0]
+WAYS = [(mode, engine) for mode in MODES for engine in ENGINES]
 
 
-def kept_alive(port: int) -> tuple[Callable[[], object], socket.socket]:
-    """A process for all of them."""
-    sock = socket.create_connection(("127.0.0.1", port))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def options(way: tuple[str, str]) -> list[str]:
+    return ["--mode", way[0], "--engine", way[1], "--access-log", "off"]
 
-    def once() -> int:
-        sock.sendall(REQUEST)
-        answer = sock.recv(65536)
-        assert len(answer) > 1320
-        return len(answer)
 
-    return once, sock
+@pytest.mark.benchmark(group="connection")
+@pytest.mark.parametrize("way", [way for way in WAYS if way != BASE], ids="-".join)
+def test_ways(benchmark: Any, start: Start, way: tuple[str, str]) -> None:
+    """Fork x engine: each against the default."""
+    sides = [connection_each(start(*options(one))) for one in (BASE, way)]
+    found = benchmark.pedantic(compare, args=(*sides, 20), rounds=1)
+    tell(benchmark, f"a connection: {'-'.join(way)} / {'-'.join(BASE)}", found)
 
 
 @pytest.mark.benchmark(group="request, a connection each")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_connection(benchmark: Any, start: Callable[..., int], engine: str) -> None:
+def test_connection(benchmark: Any, start: Start, engine: str) -> None:
     benchmark(connection_each(start("--engine", engine)))
 
 
 @pytest.mark.benchmark(group="request, kept alive")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_keep_alive(benchmark: Any, start: Callable[..., int], engine: str) -> None:
-    once, sock = kept_alive(start("--engine", engine))
-    with sock:
+def test_keep_alive(benchmark: Any, start: Start, engine: str) -> None:
+    with kept_alive(start("--engine", engine)) as once:
         benchmark(once)
 
 
 @pytest.mark.skipif(len(ENGINES) < 2, reason="the pure build has one engine")
-@pytest.mark.benchmark(group="request, python / cython")
-@pytest.mark.parametrize("kind", ["connection each", "kept alive"])
-def test_ratio(benchmark: Any, start: Callable[..., int], kind: str) -> None:
-    ports = start("--engine", "cython"), start("--engine", "python")
-    held = []
-    if kind == "kept alive":
-        held = [kept_alive(port) for port in ports]
-        sides = [once for once, _ in held]
-    else:
-        sides = [connection_each(port) for port in ports]
-    found = benchmark.pedantic(compare, args=(*sides, 50), rounds=1)
-    for _, sock in held:
-        sock.close()
-    benchmark.extra_info.update(found)
-    tell(f"request, {kind}: python / cython", found)
+@pytest.mark.benchmark(group="request, kept alive, python / cython")
+def test_ratio(benchmark: Any, start: Start) -> None:
+    with (
+        kept_alive(start("--engine", "cython")) as cython,
+        kept_alive(start("--engine", "python")) as python,
+    ):
+        found = benchmark.pedantic(compare, args=(cython, python, 50), rounds=1)
+    tell(benchmark, "request, kept alive: python / cython", found)

@@ -1,15 +1,15 @@
-"""A and B in turn inside one measurement, so that a machine that slows down slows both.
+"""A and B in turn inside one call of pytest-benchmark, which itself runs one after the other.
 
-`compare` gives the ratio time(B) / time(A) as the median over pairs, with a bootstrap interval.
-The order within a pair alternates (ABBA): what favours the first of two favours both in turn.
+A machine that slows down slows both, and the ratio stays. What is made of the figures is the
+laboratory's (pyweb.lab.statistics). Not here: what is run, and what is said about it.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from pyweb.lab import statistics
 
 Work = Callable[[], object]
 
@@ -25,42 +25,29 @@ def _told(work: Work, times: int) -> float:
     return sum(float(work()) for _ in range(times))  # type: ignore[arg-type]
 
 
+def in_turn(
+    sides: Sequence[Work], times: int, blocks: int, *, told: bool = False
+) -> list[list[float]]:
+    """For each side its seconds a call, a value for each block, in which it is called `times`
+    times. told: they give their seconds themselves."""
+    measure = _told if told else _seconds
+    found: list[list[float]] = [[] for _ in sides]
+    for block in range(blocks):
+        for side in statistics.turns(len(sides), block):
+            found[side].append(measure(sides[side], times) / times)
+    return found
+
+
 def compare(
     a: Work, b: Work, times: int, pairs: int = 21, *, told: bool = False
 ) -> dict[str, float]:
-    """`times` calls of each in each of `pairs` pairs. told: they give their seconds themselves."""
-    measure = _told if told else _seconds
-    found_a, found_b = [], []
-    for number in range(pairs):
-        order = ((a, found_a), (b, found_b)) if number % 2 == 0 else ((b, found_b), (a, found_a))
-        for work, found in order:
-            found.append(measure(work, times) / times)
-    ratios = [y / x for x, y in zip(found_a, found_b, strict=True)]
-    low, high = interval(ratios)
+    """For extra_info: both sides, and the ratio of their times with its interval."""
+    found_a, found_b = in_turn([a, b], times, pairs, told=told)
+    ratio = statistics.ratio(found_a, found_b)
     return {
-        "a_us": statistics.median(found_a) * 1e6,
-        "b_us": statistics.median(found_b) * 1e6,
-        "b_over_a": statistics.median(ratios),
-        "low": low,
-        "high": high,
+        "a_us": statistics.median(found_a).value * 1e6,
+        "b_us": statistics.median(found_b).value * 1e6,
+        "b_over_a": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
     }
-
-
-def interval(values: list[float], rounds: int = 2000) -> tuple[float, float]:
-    """95 % of bootstrapped medians."""
-    dice = random.Random(1)  # the same data give the same interval
-    medians = sorted(statistics.median(dice.choices(values, k=len(values))) for _ in range(rounds))
-    return medians[int(rounds * 0.025)], medians[int(rounds * 0.975)]
-
-
-TOLD: list[str] = []
-
-
-def note(line: str) -> None:
-    """As tell, in words."""
-    TOLD.append(line)
-
-
-def tell(what: str, found: dict[str, float]) -> None:
-    """Remember a ratio and its interval; conftest prints them where a person looks."""
-    TOLD.append("{:40} {b_over_a:8.2f}  [{low:.2f}, {high:.2f}]".format(what, **found))

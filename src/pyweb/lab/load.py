@@ -322,7 +322,7 @@ def _run(command: Sequence[str], target: Target) -> tuple[str, int]:
         raise Void(f"{Path(command[0]).name} did not end within {_TOO_LONG:g} s") from None
     if done.returncode:
         name = Path(command[0]).name
-        raise Void(f"{name} ended with {done.returncode}: {_last_line(done.stderr + done.stdout)}")
+        raise Void(f"{name} ended with {done.returncode}: {_last_line(done.stderr or done.stdout)}")
     return done.stdout, passive_opens() - before
 
 
@@ -396,11 +396,11 @@ def ab_kept(
 
 
 def _wrk(target: Target, seconds: int, concurrency: int, *, closing: bool) -> tuple[Report, int]:
-    answer = answer_size(target, closing=closing)
     # One thread: with more, wrk takes CPUs that the server could use.
     command = [_tool("wrk"), "-t", "1", "-c", str(concurrency), "-d", str(seconds), "--latency"]
     if closing:
         command += ["-H", "Connection: close"]
+    answer = answer_size(target, closing=closing)
     text, opened = _run([*command, target.url], target)
     report = parse_wrk(text)
     check_failures(report)

