@@ -15,8 +15,10 @@ from .build import Programs
 from .phases import OF_THE_FORK
 from .servers import Command, family_command
 
+_PACKAGE = str(Path(__file__).parent.parent.parent)
+
 # What is served: the file of the project's other measurements.
-NAME, SIZE = "page", 1320
+NAME, SIZE = "page.txt", 1320
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ def _c(mode: str) -> Callable[[Place], Command]:
 def _toy(name: str) -> Callable[[Place], Command]:
     def command(place: Place) -> Command:
         extension = str(place.programs.extension("rung"))
-        script = str(Path(__file__).parent / "toy.py")
-        return Command((place.python, "-S", script, name, f"/{NAME}", str(place.file), extension))
+        words = (place.python, "-P", "-S", "-m", "pyweb.lab.toy", name, f"/{NAME}")
+        # Without `site`, as pyweb's master, so it must be told where pyweb is.
+        return Command((*words, str(place.file), extension), environ={"PYTHONPATH": _PACKAGE})
 
     return command
 

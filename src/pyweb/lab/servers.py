@@ -20,6 +20,7 @@ from pathlib import Path
 
 from .. import stamps
 from ..procfs import descriptors
+from ..scoreboard import MEMFD_NAME
 from .machine import pinned
 
 # For a server to say its port, or to end.
@@ -70,9 +71,9 @@ class Server:
         return found
 
     def master(self) -> int:
-        """Who forks: pyweb's master under its supervisor; else itself. Failed: it is gone."""
+        """Who forks: pyweb's master under its supervisor; else itself."""
         for pid in self.family():
-            if any(stamps.MEMFD_NAME in name or "pyweb-scoreboard" in name for name in _open(pid).values()):
+            if any(MEMFD_NAME in name for name in _open(pid).values()):
                 return pid
         return self.pid
 

@@ -34,7 +34,7 @@ from .. import stamps
 from .._pysend import push_bytes, push_file
 from ..errors import Disconnected
 from ..signals import SignalPipe
-from ..stamps import NOTHING, Record, Stamps
+from ..stamps import NO_STAMPS, Record, Stamps
 
 _USAGE = "usage: python -S -m pyweb.lab.toy RUNG PATH FILE EXTENSION [STAMPS_FD]"
 # As in c/path.h and c/loop.h.
@@ -57,16 +57,14 @@ class Toy:
         self.file = file
         self.rung = rung
         self.memory = memory
-        self.stamps = Stamps.inherited(memory) if memory >= 0 else None
+        self.stamps = Stamps.inherited(memory) if memory >= 0 else NO_STAMPS
         self._number = 0
         rung.attach(memory)
 
     def take(self) -> tuple[Record, int]:
         """A record and its number; 0: nobody measures."""
-        if self.stamps is None:
-            return NOTHING, 0
-        self._number += 1
-        return self.stamps.take(), self._number
+        self._number += self.stamps.on
+        return self.stamps.accepted(), self._number
 
 
 # Forks: of a connection and its record to the child's pid.
@@ -76,7 +74,6 @@ Fork = Callable[[Toy, socket.socket, Record, int], int]
 def _raw_fork(toy: Toy, sock: socket.socket, record: Record, number: int) -> int:
     record.mark(stamps.FORK_BEGIN)
     pid: int = toy.rung.fork_serve(sock.fileno(), toy.path, toy.file, number)
-    record.mark(stamps.FORK_END)
     return pid
 
 
@@ -86,7 +83,6 @@ def _os_fork(toy: Toy, sock: socket.socket, record: Record, number: int) -> int:
     if pid == 0:
         record.mark(stamps.CHILD)
         _compiled_child(toy, sock, record, number)
-    record.mark(stamps.FORK_END)
     return pid
 
 
@@ -96,7 +92,6 @@ def _python_fork(toy: Toy, sock: socket.socket, record: Record, _number: int) ->
     if pid == 0:
         record.mark(stamps.CHILD)
         _python_child(toy, sock, record, os._exit)
-    record.mark(stamps.FORK_END)
     return pid
 
 
@@ -106,7 +101,6 @@ def _finalised_fork(toy: Toy, sock: socket.socket, record: Record, _number: int)
     if pid == 0:
         record.mark(stamps.CHILD)
         _python_child(toy, sock, record, sys.exit)
-    record.mark(stamps.FORK_END)
     return pid
 
 
@@ -248,17 +242,13 @@ class Loop:
         self._poll.register(listener, select.POLLIN)
         self._poll.register(self._signals.fd, select.POLLIN)
         self._children: dict[int, Record] = {}
-        self._batch: list[Record] = []
-        self._awake = 0
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then all children have ended."""
         while True:
-            for record in self._batch:
-                record.mark(stamps.WAITS)
-            self._batch.clear()
+            self._toy.stamps.waits()
             ready = [fd for fd, _ in self._poll.poll()]
-            self._awake = time.monotonic_ns()
+            self._toy.stamps.woke()
             if self._signals.fd in ready:
                 heard = self._signals.read()
                 self._reap(os.WNOHANG)
@@ -275,9 +265,7 @@ class Loop:
             pid, _, usage = os.wait4(-1, flags)
             if not pid:
                 return
-            record = self._children.pop(pid)
-            record.set(stamps.NOTICED, self._awake)
-            record.reaped(usage)
+            self._toy.stamps.reaped(self._children.pop(pid), usage)
 
     def _accept(self) -> None:
         for _ in range(_BATCH):
@@ -288,10 +276,9 @@ class Loop:
             except ConnectionAbortedError:
                 continue
             record, number = self._toy.take()
-            record.mark(stamps.ACCEPTED)
-            record.set(stamps.AWAKE, self._awake)
-            self._batch.append(record)
-            self._children[self._fork(self._toy, sock, record, number)] = record
+            pid = self._fork(self._toy, sock, record, number)
+            self._toy.stamps.forked(record, pid)
+            self._children[pid] = record
             sock.close()
 
 
