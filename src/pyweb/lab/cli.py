@@ -139,7 +139,7 @@ def _ladder(
     sums = taxes(found)
     console.print(tell.phases_table(sums.phases))
     for line in tell.taxes_lines(sums):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     return data.of_ladder(found, differences) | {"taxes": data.of_taxes(sums)}
 
 
@@ -153,7 +153,7 @@ def _taxes(
     sums = taxes(found)
     tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
     for line in tell.taxes_lines(sums):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}
 
 
@@ -168,7 +168,7 @@ def _model(
     tell.on_top(console, facts, None, found.skipped, tools.missing(["cc"]))
     cases = [*found.cases, case]
     for line in tell.model_lines(found):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(tell.cases_table(cases))
     return found.as_data() | {"cases": [one.as_data() for one in cases]}
 

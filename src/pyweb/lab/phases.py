@@ -35,6 +35,7 @@ PHASES = (
     ("RESTS", "round", "what else the parent does before it polls again"),
 )
 _NUMBERS = [(stamps.WORDS.index(word), name) for word, name, _ in PHASES]
+_END = "exit"
 # The stretch before the client's next connect, while the server sleeps.
 CLIENT = "client"
 NAMES = tuple(dict.fromkeys([name for _, name, _ in PHASES] + [CLIENT]))
@@ -83,7 +84,7 @@ def breakdown(records: Sequence[tuple[int, ...]], attempts: Sequence[Attempt]) -
 def _periods(records: Sequence[tuple[int, ...]], begins: Sequence[int]) -> Iterator[dict[str, int]]:
     """From accept to accept: phase -> ns."""
     events = sorted(
-        (record[number], place, name)
+        (record[number], place, name, bool(record[stamps.CHILD]) and name == "leave")
         for record in records
         for place, (number, name) in enumerate(_NUMBERS)
         if record[number]
@@ -91,8 +92,11 @@ def _periods(records: Sequence[tuple[int, ...]], begins: Sequence[int]) -> Itera
     starts = iter(sorted(begins))
     begin = next(starts, None)
     period: dict[str, int] | None = None
-    before = 0
-    for moment, _, name in events:
+    before, dies = 0, False
+    for moment, _, ended_by, is_death in events:
+        # What follows a child's last stamp is its end, whatever the parent has been woken for.
+        name = _END if dies and ended_by == "wake" else ended_by
+        dies = is_death
         if period is not None:
             while begin is not None and begin <= before:
                 begin = next(starts, None)

@@ -42,7 +42,7 @@ def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, vo
            missing: Sequence[str]) -> None:  # fmt: skip
     """The machine; and whatever should make the reader doubt."""
     shown = ("cpu", "cpus", "kernel", "python", "pinned")
-    console.print(" · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False)
+    console.print(" · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False, soft_wrap=True)
     if same is not None:
         verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
         style = "green" if is_quiet(same) else "bold red"
