@@ -24,7 +24,7 @@ from .statistics import Estimate
 
 # The same data give the same interval.
 _SEED = 2
-_ROUNDS = 2000
+_ROUNDS = 1000
 _TURNS = 4
 _COEFFICIENTS = 4
 

@@ -1,10 +1,10 @@
 """Processes to hold the fork model against: interpreters that tell their size and what forks cost.
 
-A script, run in a small interpreter (-S) with what it shall be: `small`, nothing more; `master`,
-as pyweb's master is when it forks; or a number, so many MB of Python objects. On stdout, as
-c/forks.c: a line with its mappings, private pages and descriptors, and for each fork a line, here
-with the word `raw` (c/cycles.c) or `python` (os.fork, the child's os._exit, os.waitpid) before the
-two times in ns. The two sorts take turns (raw, python, python, raw).
+A script (python -S -m pyweb.lab.heaps), run in a small interpreter with what it shall be: `small`,
+nothing more; `master`, as pyweb's master is when it forks; or a number, so many MB of Python
+objects. On stdout, as c/forks.c: a line with its mappings, private pages and descriptors, and for
+each fork a line, here with the word `raw` (c/cycles.c) or `python` (os.fork, the child's os._exit,
+os.waitpid) before the two times in ns. The two sorts take turns (raw, python, python, raw).
 
 Not here: who runs it, and what is made of the figures (model.py). What is imported here is a part
 of what is measured: only what a master imports too.
@@ -41,6 +41,10 @@ def size() -> tuple[int, int, int]:
     pid = os.getpid()
     pages = procfs.memory(pid)[1] // os.sysconf("SC_PAGESIZE")
     return procfs.mappings(pid), pages, len(procfs.descriptors(pid))
+
+
+def _can_be(what: str) -> bool:
+    return what in (SMALL, MASTER) or (what.isdigit() and int(what) > 0)
 
 
 def become(what: str) -> object:
@@ -93,6 +97,8 @@ def python_cycles(count: int) -> list[Cycle]:
 
 def main(words: list[str]) -> None:
     """Directory of the extension `cycles`, what to be, and how many forks of each sort."""
+    if len(words) != 3 or not (words[2].isdigit() and int(words[2])) or not _can_be(words[1]):
+        sys.exit("usage: heaps DIRECTORY small|master|MB COUNT")
     where, what, count = words[0], words[1], int(words[2])
     sys.path.insert(0, where)
     cycles: Any = __import__("cycles")
@@ -101,7 +107,7 @@ def main(words: list[str]) -> None:
     held = become(what)
     cycles.cycles(_WARM_UP)
     python_cycles(_WARM_UP)
-    print(*size())
+    print(*size(), flush=True)
     half = (count + 1) // 2
     found = [("raw", cycles.cycles(half)), ("python", python_cycles(half))]
     found += [("python", python_cycles(half)), ("raw", cycles.cycles(half))]

@@ -328,8 +328,8 @@ def _point(runs: list[_Run], kind: int) -> Point:
 
 def _size(runs: list[_Run]) -> tuple[int, int, int]:
     """It hardly differs from block to block: by what the heap of an interpreter happens to be."""
-    each = zip(*(run.size for run in runs), strict=True)
-    mappings, pages, descriptors = (sorted(sizes)[len(runs) // 2] for sizes in each)
+    told = zip(*(run.size for run in runs), strict=True)
+    mappings, pages, descriptors = (sorted(counts)[len(runs) // 2] for counts in told)
     return mappings, pages, descriptors
 
 
