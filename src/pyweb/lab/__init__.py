@@ -6,6 +6,6 @@ here (tests/test_layers.py):
  numbers      statistics  fit
  tools        build  tools  machine
  processes    toy  heaps
- measuring    load  servers  phases  rungs  ladder  taxes  model  own  throughput
+ measuring    load  servers  faults  phases  rungs  ladder  taxes  model  own  throughput
  telling      data  tell  cli  __main__
 """

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..parse import ENGINES
-from . import data, ladder, machine, model, own, tell, throughput, tools
+from . import data, faults, ladder, machine, model, own, tell, throughput, tools
 from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan
@@ -28,8 +28,14 @@ from .taxes import STAMPED, WANTED, taxes
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 
-# Fewer blocks than six have no interval (statistics.median).
-_QUICK, _FULL = (6, 60, 10), (20, 200, 20)
+# Blocks, connections a run, and warm-up, by command; fewer blocks than six have no interval
+# (statistics.median).
+_QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (2, 60, 10)}
+_FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
+         "load": (10, 120, 20)}  # fmt: skip
+
+# Of tables that go to a file.
+_WIDTH = 120
 
 _FAILURES = (Failed, CannotBuild, model.CannotMeasure, loads.Void, loads.Missing)
 
@@ -41,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 1 if it could not be measured, 2 if that was no question."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=options.json == "-")
+    if not console.is_terminal:
+        console.width = _WIDTH
     try:
         answer = _measured(options, console)
     except _FAILURES as failure:
@@ -99,7 +107,7 @@ def _cpus(options: argparse.Namespace) -> tuple[int | None, int | None]:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    blocks, connections, warm = _QUICK if options.quick else _FULL
+    blocks, connections, warm = (_QUICK if options.quick else _FULL)[options.command]
     return Plan(options.blocks or blocks, connections, warm, *_cpus(options))
 
 
@@ -130,13 +138,15 @@ def _ladder(
     plan = _plan(options)
     rungs = available(LADDER, ENGINES) + ([] if options.quick else available(SWITCHES, ENGINES))
     stamped = [one.name for one in available(LADDER, ENGINES) if one.name not in _UNSTAMPED]
-    with _progress(console, "ladder", ladder.count_of_runs(plan, rungs, stamped)) as tick:
+    total = ladder.count_of_runs(plan, rungs, stamped) + plan.blocks
+    with _progress(console, "ladder", total) as tick:
         found = ladder.measure(place, plan, rungs, stamped, tick)
+        fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
     differences = ladder.differences(found, STEPS)
     tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
     console.print(tell.rungs_table(found, rungs))
     console.print(tell.steps_table(differences))
-    sums = taxes(found)
+    sums = taxes(found, fault)
     console.print(tell.phases_table(sums.phases))
     for line in tell.taxes_lines(sums):
         console.print(line, highlight=False, soft_wrap=True)
@@ -148,9 +158,11 @@ def _taxes(
 ) -> dict[str, Any]:
     plan = _plan(options)
     rungs = [one for one in LADDER if one.name in WANTED]
-    with _progress(console, "taxes", ladder.count_of_runs(plan, rungs, STAMPED)) as tick:
+    total = ladder.count_of_runs(plan, rungs, STAMPED) + plan.blocks
+    with _progress(console, "taxes", total) as tick:
         found = ladder.measure(place, plan, rungs, STAMPED, tick)
-    sums = taxes(found)
+        fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
+    sums = taxes(found, fault)
     tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
     for line in tell.taxes_lines(sums):
         console.print(line, highlight=False, soft_wrap=True)

@@ -55,6 +55,7 @@ def of_taxes(found: Taxes) -> dict[str, Any]:
         "residual": found.residual.as_list(),
         "residual_share": found.share.as_list(),
         "phases": {name: one.as_list() for name, one in found.phases.items()},
+        "fault": found.fault.as_list(),
         "minor_faults": found.faults,
         "context_switches": found.switches,
     }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from . import statistics
 from .ladder import Measured
-from .phases import CLIENT, NAMES, OF_THE_FORK
+from .phases import CLIENT, NAMES
 from .rungs import PYWEB
 from .statistics import Estimate
 
@@ -43,7 +43,8 @@ class Tax:
 class Taxes:
     """us a connection; `residual` too, and as a share of `wall`. `in_c`: of the fork tax, what a
     small process in C has to pay. `process`: pyweb with a process for each connection, against a
-    pool. `phases`: of pyweb, by stamps."""
+    pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured apart;
+    `faults`, `switches`: how many a child of pyweb has."""
 
     wall: Estimate
     base: Estimate
@@ -55,12 +56,13 @@ class Taxes:
     share: Estimate
     same: Estimate
     phases: dict[str, Estimate]
+    fault: Estimate
     faults: float
     switches: float
 
 
-def taxes(found: Measured) -> Taxes:
-    """Of a run that had at least WANTED, with stamps STAMPED."""
+def taxes(found: Measured, fault: Estimate) -> Taxes:
+    """Of a run that had at least WANTED, with stamps STAMPED. `fault`: see Taxes."""
     left = residuals(found)
     walls = found.walls[PYWEB]
     counts = [one.counts for one in found.stamped[PYWEB]]
@@ -75,6 +77,7 @@ def taxes(found: Measured) -> Taxes:
         share=statistics.median([r / w for r, w in zip(left, walls, strict=True)]),
         same=found.same,
         phases={name: statistics.median(found.phase(PYWEB, name)) for name in NAMES},
+        fault=fault,
         faults=statistics.midmean([one["MINOR_FAULTS"] for one in counts]),
         switches=statistics.midmean([one["VOLUNTARY"] + one["INVOLUNTARY"] for one in counts]),
     )
@@ -83,7 +86,7 @@ def taxes(found: Measured) -> Taxes:
 def _tax(found: Measured, a: str, b: str) -> Tax:
     return Tax(
         ladder=statistics.difference(found.walls[a], found.walls[b]),
-        stamps=statistics.difference(found.phase(a, *_WORK), found.phase(b, *_WORK)),
+        stamps=statistics.difference(found.phase(a), found.phase(b)),
     )
 
 
@@ -96,8 +99,3 @@ def residuals(found: Measured) -> list[float]:
     worked = found.phase(PYWEB, *_WORK, CLIENT)
     walls = found.walls[PYWEB]
     return [wall - work - wake for wall, work, wake in zip(walls, worked, waking, strict=True)]
-
-
-def of_the_fork(found: Taxes) -> float:
-    """us of pyweb's own stamps in phases that are there for the process."""
-    return sum(found.phases[name].value for name in OF_THE_FORK)

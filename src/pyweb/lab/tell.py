@@ -18,7 +18,7 @@ from .model import Case, Findings
 from .phases import MEANINGS
 from .rungs import PYWEB, Rung
 from .statistics import QUIET, Estimate, is_quiet
-from .taxes import Tax, Taxes, of_the_fork
+from .taxes import Tax, Taxes
 from .throughput import Throughput
 
 
@@ -42,7 +42,9 @@ def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, vo
            missing: Sequence[str]) -> None:  # fmt: skip
     """The machine; and whatever should make the reader doubt."""
     shown = ("cpu", "cpus", "kernel", "python", "pinned")
-    console.print(" · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False, soft_wrap=True)
+    console.print(
+        " · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False, soft_wrap=True
+    )
     if same is not None:
         verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
         style = "green" if is_quiet(same) else "bold red"
@@ -163,8 +165,8 @@ def taxes_lines(found: Taxes) -> Iterator[str]:
         f" by stamps {us(found.process.stamps)}: {_word(found.process)}"
     )
     yield (
-        f"phases of the process           {of_the_fork(found):.0f} us;"
-        f" {found.faults:.0f} minor faults, {found.switches:.0f} context switches a child"
+        f"page faults of the child        {found.faults:.0f}, {us(found.fault)} us each:"
+        f" {found.faults * found.fault.value / wall:.0%} of it"
     )
     yield f"residual                        {us(found.residual)} us, {percent(found.share)} of it"
 

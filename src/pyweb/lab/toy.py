@@ -100,7 +100,9 @@ def _finalised_fork(toy: Toy, sock: socket.socket, record: Record, _number: int)
     pid = os.fork()
     if pid == 0:
         record.mark(stamps.CHILD)
-        _python_child(toy, sock, record, sys.exit)
+        # Its connection ends with the process: else the client would be back before it is gone,
+        # and children that are being finalised would pile up.
+        _python_child(toy, sock, record, sys.exit, ends=False)
     return pid
 
 
@@ -118,13 +120,21 @@ def _compiled_child(toy: Toy, sock: socket.socket, record: Record, number: int) 
 
 
 def _python_child(
-    toy: Toy, sock: socket.socket, record: Record, leave: Callable[[int], NoReturn]
+    toy: Toy,
+    sock: socket.socket,
+    record: Record,
+    leave: Callable[[int], NoReturn],
+    *,
+    ends: bool = True,
 ) -> NoReturn:
     """Whatever happens, it never comes back to its parent's loop."""
     code = 1
     try:
         record.set(stamps.PID, os.getpid())
         _serve(toy, sock, record)
+        if ends:
+            sock.shutdown(socket.SHUT_WR)
+            sock.close()
         code = 0
     except (OSError, Lost, Disconnected):
         pass
@@ -150,8 +160,6 @@ def _serve(toy: Toy, sock: socket.socket, record: Record) -> None:
     else:
         _answer_with(sock, file, record)
         os.close(file)
-    sock.shutdown(socket.SHUT_WR)
-    sock.close()
 
 
 def _receive_head(sock: socket.socket, record: Record) -> bytes:
