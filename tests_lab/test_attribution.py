@@ -1,13 +1,13 @@
 """Planted costs are found where they belong. Timed, so not of `make test`: `make lab-test`.
 
-1 ms of sleep while a head is parsed; 50 MB more that each fork copies page tables for; 200
-descriptors more. Each is at least ten times what the phase varies by in which it must be found:
-where a machine is so noisy that it isn't, the test says so and fails, for nothing was shown.
+1 ms of sleep while a head is parsed; 50 MB more that each fork copies page tables for; 200 and
+2,000 descriptors more. The first two are at least ten times what two servers differ by, in the
+phase in which they must be found, that are the same: on a machine where they aren't the test
+fails, for nothing was shown.
 """
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +29,10 @@ PLANTS = {
     " parse.Parser.parse = lambda *a: (time.sleep(0.001), _f(*a))[1]",
     "heap": "_planted = b'x' * (50 << 20)",
     "descriptors": "import os; _planted = [os.dup(2) for _ in range(200)]",
+    "2000 descriptors": "import os, resource as r; _hard = r.getrlimit(r.RLIMIT_NOFILE)[1];"
+    " r.setrlimit(r.RLIMIT_NOFILE, (_hard, _hard)); _planted = [os.dup(2) for _ in range(2000)]",
 }
-BLOCKS, FORKS = 12, 60
+BLOCKS, FORKS = 8, 40
 
 
 def rung(name: str) -> Rung:
@@ -68,16 +70,15 @@ def planted(found: Measured, name: str, *phases: str) -> Estimate:
     return statistics.difference(found.phase(PYWEB, *phases), found.phase(name, *phases))
 
 
-def spread(found: Measured, *phases: str) -> float:
+def noise(found: Measured, *phases: str) -> float:
     """us: by how much two that are the same differ there."""
-    same = planted(found, "same", *phases)
-    return max(abs(same.value), (same.high - same.low) / 2)
+    return abs(planted(found, "same", *phases).value)
 
 
 def test_a_sleep_is_found_where_it_sleeps(found: Measured) -> None:
     cost = planted(found, "sleep", "parse")
     assert 1000 < cost.value < 1500
-    assert cost.value > 10 * spread(found, "parse")
+    assert cost.value > 10 * noise(found, "parse")
     for name in NAMES:
         if name != "parse":
             assert abs(planted(found, "sleep", name).value) < 0.25 * cost.value, name
@@ -93,8 +94,8 @@ OF_A_FORK = ("fork", "exit")
 def test_a_heap_is_found_in_the_fork(found: Measured, fitted: Findings) -> None:
     """And the model knows how much it is: 50 MB are 12,800 pages, in a mapping of their own."""
     forked, whole = planted(found, "heap", "fork"), planted(found, "heap", *OF_A_FORK)
-    assert whole.value > 10 * spread(found, *OF_A_FORK)
-    assert forked.value > 10 * spread(found, "fork")
+    assert whole.value > 10 * noise(found, *OF_A_FORK)
+    assert forked.value > 10 * noise(found, "fork")
     elsewhere = [name for name in NAMES if name not in OF_A_FORK]
     assert abs(planted(found, "heap", *elsewhere).value) < 0.5 * whole.value
     for line, cost in ((fitted.fork, forked), (fitted.cycle, whole)):
@@ -102,19 +103,24 @@ def test_a_heap_is_found_in_the_fork(found: Measured, fitted: Findings) -> None:
         assert predicted.meets(cost), (predicted, cost)
 
 
-def test_descriptors_are_found_in_the_fork(found: Measured, fitted: Findings) -> None:
-    """A child closes what isn't its own before it serves: that part is in `prepare`."""
+@pytest.mark.parametrize(("name", "count"), [("descriptors", 200), ("2000 descriptors", 2000)])
+def test_descriptors_are_found(found: Measured, fitted: Findings, name: str, count: int) -> None:
+    """A child closes what isn't its own before it serves: that part is in `prepare`. 200 of them
+    are 20 us of a connection that takes thousands: less than the noise, so that the model is right
+    there says little; hence the 2,000."""
     phases = ("fork", "prepare", "exit")
-    cost = planted(found, "descriptors", *phases)
-    predicted = fitted.cycle.predict_change(descriptors=200).scaled(1e-3)
+    cost = planted(found, name, *phases)
+    predicted = fitted.cycle.predict_change(descriptors=count).scaled(1e-3)
     assert predicted.meets(cost), (predicted, cost)
+    if count == 2000:
+        elsewhere = [name for name in NAMES if name not in phases]
+        assert cost.value > planted(found, name, *elsewhere).value
 
 
 def test_the_plants_are_planted(place: Place, plan: Plan) -> None:
     sizes = {}
     for name in (PYWEB, "heap", "descriptors"):
         with running(rung(name).command(place), cpu=plan.servers) as server:
-            with contextlib.suppress(OSError):
-                sizes[name] = size_of(server.master())
+            sizes[name] = size_of(server.master())
     assert 12_700 < sizes["heap"].pages - sizes[PYWEB].pages < 13_000
     assert sizes["descriptors"].descriptors - sizes[PYWEB].descriptors == 200

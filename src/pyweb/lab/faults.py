@@ -26,7 +26,8 @@ def price(
     programs: Programs, blocks: int, cpu: int | None, tick: Callable[[str], None]
 ) -> Estimate:
     """us a fault, from the write to the freeing. CannotBuild, Failed."""
-    without, touching = [], []
+    without: list[float] = []
+    touching: list[float] = []
     for block in range(blocks):
         for number in statistics.turns(2, block):
             found = touching if number else without

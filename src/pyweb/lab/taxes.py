@@ -43,8 +43,8 @@ class Tax:
 class Taxes:
     """us a connection; `residual` too, and as a share of `wall`. `in_c`: of the fork tax, what a
     small process in C has to pay. `process`: pyweb with a process for each connection, against a
-    pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured apart;
-    `faults`, `switches`: how many a child of pyweb has."""
+    pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured
+    apart; `faults`, `switches`: how many a child of pyweb has."""
 
     wall: Estimate
     base: Estimate
