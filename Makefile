@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd)
 
-.PHONY: help serve test lint format bench soak life wheel clean
+.PHONY: help serve test lab-test lint format bench soak life wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -18,6 +18,9 @@ test: $(VENV)/.test ## set up what is needed and run the tests
 	@$(BIN)/pytest --numprocesses auto --dist worksteal || \
 	  { echo 'What failed beside others, once more and alone (a defect fails again):'; \
 	    $(BIN)/pytest --last-failed --last-failed-no-failures none; }
+
+lab-test: $(VENV)/.test ## does the laboratory find costs that are planted? (3 minutes)
+	@$(BIN)/pytest -p no:xdist tests_lab
 
 lint: $(VENV)/.lint ## ruff, mypy, cython-lint
 	$(BIN)/ruff check .

@@ -35,9 +35,15 @@ def test_architecture_names_every_module() -> None:
             assert path.name in ARCHITECTURE, path.name
 
 
+def test_architecture_names_every_module_of_the_laboratory() -> None:
+    for path in (Path(pyweb.__file__).parent / "lab").rglob("*"):
+        if path.suffix in (".py", ".c", ".h") and not path.name.startswith("__"):
+            assert path.name in ARCHITECTURE, path.name
+
+
 def test_commands_of_the_readme_are_in_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for command in set(re.findall(r"make ([a-z]+)\b", README)) - {"it", "connections"}:
+    for command in set(re.findall(r"make ([a-z]+(?:-[a-z]+)?)\b", README)) - {"it", "connections"}:
         assert f"\n{command}:" in makefile, command
 
 
