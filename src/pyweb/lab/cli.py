@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=options.json == "-")
     if not console.is_terminal:
         console.width = _WIDTH
+    if options.json and (complaint := _cannot_write(options.json)):
+        print(f"pyweb-lab: {complaint}", file=sys.stderr)
+        return EXIT_USAGE
     try:
         answer = _measured(options, console)
     except _FAILURES as failure:
@@ -111,8 +114,19 @@ def _plan(options: argparse.Namespace) -> Plan:
     return Plan(options.blocks or blocks, connections, warm, *_cpus(options))
 
 
+def _cannot_write(path: str) -> str | None:
+    """Better said before a measurement than after it."""
+    if path == "-":
+        return None
+    try:
+        with open(path, "a", encoding="utf-8"):
+            return None
+    except OSError as error:
+        return f"--json {path}: {error.strerror}; name a file that can be written"
+
+
 def _write(path: str, answer: dict[str, Any]) -> None:
-    text = json.dumps(answer, indent=1) + "\n"
+    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
     if path == "-":
         sys.stdout.write(text)
     else:

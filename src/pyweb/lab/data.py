@@ -1,4 +1,4 @@
-"""What was measured, as plain data for JSON: each estimate is [value, low, high], times in us.
+"""What was measured, as plain data for JSON: each estimate is [value, low, high], times in us; null: not known.
 
 Not here: what it means.
 """
@@ -40,7 +40,7 @@ def _of_difference(one: Difference) -> dict[str, Any]:
     }
 
 
-def _or_none(found: Estimate | None) -> list[float] | None:
+def _or_none(found: Estimate | None) -> list[float | None] | None:
     return found.as_list() if found else None
 
 

@@ -101,7 +101,7 @@ class Hooks:
     fork: Estimate
     cycle: Estimate
 
-    def as_data(self) -> dict[str, list[float]]:
+    def as_data(self) -> dict[str, list[float | None]]:
         return {"fork": self.fork.as_list(), "cycle": self.cycle.as_list()}
 
 

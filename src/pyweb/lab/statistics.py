@@ -37,8 +37,10 @@ class Estimate:
         low, high = sorted((self.low * by, self.high * by))
         return Estimate(self.value * by, low, high)
 
-    def as_list(self) -> list[float]:
-        return [self.value, self.low, self.high]
+    def as_list(self) -> list[float | None]:
+        """For JSON, which has no infinity: null is an end that is not known."""
+        ends = (self.value, self.low, self.high)
+        return [end if math.isfinite(end) else None for end in ends]
 
 
 def midmean(values: Sequence[float]) -> float:
