@@ -1,6 +1,6 @@
-"""What was measured, as plain data for JSON: each estimate is [value, low, high], times in us; null: not known.
+"""What was measured, as plain data for JSON: each estimate is [value, low, high], times in us.
 
-Not here: what it means.
+null: not known. Not here: what it means.
 """
 
 from __future__ import annotations
