@@ -161,8 +161,8 @@ def steps(*, quick: bool) -> int:
 
 
 def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> Findings:
-    """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before each process, with its name.
-    build.CannotBuild, CannotMeasure."""
+    """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
+    each process, with its name. build.CannotBuild, CannotMeasure."""
     jobs = _jobs(quick)
     runs = _all(jobs, programs, _BLOCKS[quick], tick, cpu)
     synthetic = [runs[job] for job in jobs if not job.heap]
