@@ -308,10 +308,15 @@ def test_what_a_process_complains_of_is_told() -> None:
         model._output(["sh", "-c", "kill -9 $$"], None)
 
 
-def test_nothing_lives_on_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_lives_on_that_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(model, "_LIMIT", 0.1)
-    with pytest.raises(model.CannotMeasure, match=r"^sleep: not done in 0\.1 s$"):
-        model._output(["sleep", "60"], None)
+    late = tmp_path / "late"
+    code = f"import time; time.sleep(5); open({str(late)!r}, 'w')"
+    with pytest.raises(model.CannotMeasure, match=r"^python.*: not done in 0\.1 s$"):
+        model._output([sys.executable, "-c", code], None)
+    assert not late.exists()
 
 
 # The machine.

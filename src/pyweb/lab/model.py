@@ -35,7 +35,7 @@ __all__ = ["CannotMeasure", "Case", "Findings", "Hooks", "Model", "measure", "me
 _MAPPINGS = {True: (0, 100, 600), False: (0, 60, 250, 1000)}
 _PAGES = {True: (0, 3000, 25_600), False: (0, 2500, 25_000, 300_000)}
 _DESCRIPTORS = {True: (0, 200, 1200), False: (0, 100, 400, 1600)}
-_BLOCKS = {True: 9, False: 10}
+_BLOCKS = {True: 9, False: 8}
 # Of pages, where there is no memory for the highest.
 _MODEST = 50_000
 # What 1 GB needs: the process, its children's page tables, and room for everybody else.
@@ -161,8 +161,8 @@ def steps(*, quick: bool) -> int:
 
 
 def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> Findings:
-    """Quick: some 20 s; else some 3 minutes. `tick`: called before each process, with its name.
-    build.CannotBuild, CannotMeasure."""
+    """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
+    each process, with its name. build.CannotBuild, CannotMeasure."""
     jobs = _jobs(quick)
     runs = _all(jobs, programs, _BLOCKS[quick], tick, cpu)
     synthetic = [runs[job] for job in jobs if not job.heap]
