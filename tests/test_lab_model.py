@@ -257,7 +257,7 @@ def test_both_sorts_of_forks_are_told(programs: Programs) -> None:
 def test_heaps_refuses_in_one_line(programs: Programs) -> None:
     for words in ("0", "x"), ("small", "0"), ("small", "-1"), ("big", "5"), ("", "5"):
         command = [*interpreter(programs, heaps.SMALL, 1)[:-2], *words]
-        with pytest.raises(model.CannotMeasure, match=r"^usage: heaps DIRECTORY "):
+        with pytest.raises(Failed, match=r"^usage: heaps DIRECTORY "):
             model._output(command, None)
 
 
@@ -302,9 +302,9 @@ def test_a_case_is_well_when_the_intervals_meet() -> None:
 
 
 def test_what_a_process_complains_of_is_told() -> None:
-    with pytest.raises(model.CannotMeasure, match=r"^too much$"):
+    with pytest.raises(Failed, match=r"^too much$"):
         model._output(["sh", "-c", "echo oh; echo too much >&2; exit 2"], None)
-    with pytest.raises(model.CannotMeasure, match=r"^sh ended: -9$"):
+    with pytest.raises(Failed, match=r"^sh ended: -9$"):
         model._output(["sh", "-c", "kill -9 $$"], None)
 
 
@@ -314,7 +314,7 @@ def test_nothing_lives_on_that_takes_too_long(
     monkeypatch.setattr(model, "_LIMIT", 0.1)
     late = tmp_path / "late"
     code = f"import time; time.sleep(5); open({str(late)!r}, 'w')"
-    with pytest.raises(model.CannotMeasure, match=r"^python.*: not done in 0\.1 s$"):
+    with pytest.raises(Failed, match=r"^python.*: not done in 0\.1 s$"):
         model._output([sys.executable, "-c", code], None)
     assert not late.exists()
 

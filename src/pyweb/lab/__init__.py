@@ -4,7 +4,7 @@ The map. A module imports from pyweb, and from those listed before it; pyweb imp
 here (tests/test_layers.py):
 
  numbers      statistics  fit
- tools        build  tools  machine
+ tools        build  tools  machine  run
  processes    toy  heaps
  measuring    load  servers  faults  phases  rungs  ladder  taxes  model  own  throughput
  telling      data  tell  cli  __main__

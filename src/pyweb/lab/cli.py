@@ -22,8 +22,8 @@ from . import data, faults, ladder, machine, model, own, tell, throughput, tools
 from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan
+from .run import Failed
 from .rungs import LADDER, STEPS, SWITCHES, Place, available
-from .servers import Failed
 from .taxes import STAMPED, WANTED, taxes
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
@@ -37,7 +37,7 @@ _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20)
 # Of tables that go to a file.
 _WIDTH = 120
 
-_FAILURES = (Failed, CannotBuild, model.CannotMeasure, loads.Void, loads.Missing)
+_FAILURES = (Failed, CannotBuild, loads.Void, loads.Missing)
 
 # Those whose stamps say nothing that others' do not.
 _UNSTAMPED = ("pyweb again",)

@@ -8,13 +8,11 @@ price is measured here, by children in C that do nothing else. Not here: what fo
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 from . import statistics
 from .build import Programs
-from .machine import pinned
-from .servers import Failed
+from .run import output
 from .statistics import Estimate
 
 # Of a process like pyweb's master, and what one of its children writes to.
@@ -39,8 +37,5 @@ def price(
 def _cycle(programs: Programs, touched: int, cpu: int | None) -> float:
     """ns from fork to the end of wait4."""
     words = [str(programs.program("touches")), str(_PAGES), str(touched), str(_FORKS)]
-    with pinned(cpu):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    if done.returncode:
-        raise Failed((done.stderr.strip().splitlines() or ["touches failed"])[-1])
-    return statistics.midmean([int(line.split()[1]) for line in done.stdout.splitlines()])
+    lines = output(words, cpu=cpu, seconds=_SECONDS).splitlines()
+    return statistics.midmean([int(line.split()[1]) for line in lines])

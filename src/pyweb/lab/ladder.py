@@ -9,16 +9,15 @@ again. Not here: which rungs there are, and what a reader is shown.
 from __future__ import annotations
 
 import itertools
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import stamps
 from . import statistics
-from .machine import pinned
 from .phases import Attempt, Breakdown, breakdown
+from .run import Failed, output
 from .rungs import AGAIN, NAME, PYWEB, SIZE, Place, Rung, Step
-from .servers import Failed, Server, running
+from .servers import Server, running
 from .statistics import Estimate
 
 # A void run is made again so often.
@@ -164,11 +163,8 @@ def drive(place: Place, plan: Plan, rung: Rung, server: Server) -> list[Attempt]
     """Its client, once. Failed: a connection was not as it should be."""
     words = [str(place.programs.program("client")), str(server.port), f"/{NAME}"]
     words += [str(plan.connections), str(plan.warm), str(SIZE), *(["silent"] * rung.silent)]
-    with pinned(plan.client):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    if done.returncode:
-        raise Failed((done.stderr.strip().splitlines() or ["the client failed"])[-1])
-    return [Attempt(*map(int, line.split())) for line in done.stdout.splitlines()]
+    said = output(words, cpu=plan.client, seconds=_SECONDS)
+    return [Attempt(*map(int, line.split())) for line in said.splitlines()]
 
 
 def differences(found: Measured, steps: Sequence[Step]) -> list[Difference]:

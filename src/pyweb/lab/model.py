@@ -14,10 +14,8 @@ at once, has been waited for. Not here: words for people.
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import resource
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,9 +25,10 @@ from typing import Any
 from . import heaps, machine, statistics
 from .build import Programs
 from .fit import Model, Point, fit
+from .run import Failed, output
 from .statistics import Estimate
 
-__all__ = ["CannotMeasure", "Case", "Findings", "Hooks", "Model", "measure", "measure_hooks"]
+__all__ = ["Case", "Failed", "Findings", "Hooks", "Model", "measure", "measure_hooks"]
 
 # Levels, from the lowest to the highest. What a master could have, and far beyond.
 _MAPPINGS = {True: (0, 100, 600), False: (0, 60, 250, 1000)}
@@ -55,10 +54,6 @@ _RAW, _PYTHON = "raw", "python"
 _WITH_HOOKS = (heaps.SMALL, heaps.MASTER)
 
 Tick = Callable[[str], None]
-
-
-class CannotMeasure(Exception):
-    """One line that says what a process lacked."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ def steps(*, quick: bool) -> int:
 
 def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> Findings:
     """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
-    each process, with its name. build.CannotBuild, CannotMeasure."""
+    each process, with its name. build.CannotBuild, Failed."""
     jobs = _jobs(quick)
     runs = _all(jobs, programs, _BLOCKS[quick], tick, cpu)
     synthetic = [runs[job] for job in jobs if not job.heap]
@@ -181,7 +176,7 @@ def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> 
 
 def measure_hooks(programs: Programs, *, blocks: int, cpu: int | None) -> Hooks:
     """In a process like pyweb's master alone: some 0.4 s a block. At least two blocks.
-    build.CannotBuild, CannotMeasure."""
+    build.CannotBuild, Failed."""
     job = _Job("pyweb's master", 40, heap=heaps.MASTER)
     return _hooks(_all([job], programs, blocks, lambda _: None, cpu)[job])
 
@@ -273,36 +268,8 @@ def _all(
     for block in range(blocks):
         for place in statistics.turns(len(jobs), block):
             tick(jobs[place].name)
-            found[jobs[place]].append(_read(_output(commands[place], cpu)))
+            found[jobs[place]].append(_read(output(commands[place], cpu=cpu, seconds=_LIMIT)))
     return found
-
-
-def _output(command: list[str], cpu: int | None) -> str:
-    """What it says; CannotMeasure: what it complains of."""
-    with machine.pinned(cpu):
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    with process:
-        try:
-            out, complaint = process.communicate(timeout=_LIMIT)
-        except BaseException as error:
-            process.kill()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise CannotMeasure(f"{_program(command)}: not done in {_LIMIT:g} s") from None
-            raise
-    if process.returncode:
-        lines = complaint.splitlines() or [f"{_program(command)} ended: {process.returncode}"]
-        raise CannotMeasure(lines[-1])
-    return out
-
-
-def _program(command: list[str]) -> str:
-    return os.path.basename(command[0])
 
 
 def _read(text: str) -> _Run:

@@ -22,15 +22,12 @@ from .. import stamps
 from ..procfs import descriptors
 from ..scoreboard import MEMFD_NAME
 from .machine import pinned
+from .run import Failed
 
 # For a server to say its port, or to end.
 _PATIENCE = 30.0
 # Records; more connections than that are not made to one server.
 RECORDS = 4096
-
-
-class Failed(Exception):
-    """What was measured did not do what it should: a line that says what."""
 
 
 @dataclass(frozen=True)

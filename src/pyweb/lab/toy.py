@@ -67,6 +67,8 @@ class Toy:
         return self.stamps.accepted(), self._number
 
 
+_OF_THE_CLIENT = (OSError, Lost, Disconnected)
+
 # Forks: of a connection and its record to the child's pid.
 Fork = Callable[[Toy, socket.socket, Record, int], int]
 
@@ -77,33 +79,18 @@ def _raw_fork(toy: Toy, sock: socket.socket, record: Record, number: int) -> int
     return pid
 
 
-def _os_fork(toy: Toy, sock: socket.socket, record: Record, number: int) -> int:
-    record.mark(stamps.FORK_BEGIN)
-    pid = os.fork()
-    if pid == 0:
-        record.mark(stamps.CHILD)
-        _compiled_child(toy, sock, record, number)
-    return pid
+def _forking(child: Callable[[Toy, socket.socket, Record, int], NoReturn]) -> Fork:
+    """os.fork, and this in the child."""
 
+    def fork(toy: Toy, sock: socket.socket, record: Record, number: int) -> int:
+        record.mark(stamps.FORK_BEGIN)
+        pid = os.fork()
+        if pid == 0:
+            record.mark(stamps.CHILD)
+            child(toy, sock, record, number)
+        return pid
 
-def _python_fork(toy: Toy, sock: socket.socket, record: Record, _number: int) -> int:
-    record.mark(stamps.FORK_BEGIN)
-    pid = os.fork()
-    if pid == 0:
-        record.mark(stamps.CHILD)
-        _python_child(toy, sock, record, os._exit)
-    return pid
-
-
-def _finalised_fork(toy: Toy, sock: socket.socket, record: Record, _number: int) -> int:
-    record.mark(stamps.FORK_BEGIN)
-    pid = os.fork()
-    if pid == 0:
-        record.mark(stamps.CHILD)
-        # Its connection ends with the process: else the client would be back before it is gone,
-        # and children that are being finalised would pile up.
-        _python_child(toy, sock, record, sys.exit, ends=False)
-    return pid
+    return fork
 
 
 # Children. A signal that meets one is noted and passed on, by the pipe that it shares with its
@@ -119,34 +106,39 @@ def _compiled_child(toy: Toy, sock: socket.socket, record: Record, number: int) 
         os._exit(code)
 
 
-def _python_child(
-    toy: Toy,
-    sock: socket.socket,
-    record: Record,
-    leave: Callable[[int], NoReturn],
-    *,
-    ends: bool = True,
-) -> NoReturn:
-    """Whatever happens, it never comes back to its parent's loop."""
+def _python_child(toy: Toy, sock: socket.socket, record: Record, _number: int) -> NoReturn:
     code = 1
     try:
-        record.set(stamps.PID, os.getpid())
-        _serve(toy, sock, record)
-        if ends:
-            sock.shutdown(socket.SHUT_WR)
-            sock.close()
+        _converse(toy, sock, record)
+        sock.shutdown(socket.SHUT_WR)
+        sock.close()
         code = 0
-    except (OSError, Lost, Disconnected):
+    except _OF_THE_CLIENT:
         pass
     finally:
         record.mark(stamps.EXIT)
-        leave(code)
+        os._exit(code)
+
+
+def _finalised_child(toy: Toy, sock: socket.socket, record: Record, _number: int) -> NoReturn:
+    """Its connection ends with the process: else the client would be back before it is gone, and
+    children that are being finalised would pile up."""
+    code = 1
+    try:
+        _converse(toy, sock, record)
+        code = 0
+    except _OF_THE_CLIENT:
+        pass
+    finally:
+        record.mark(stamps.EXIT)
+        sys.exit(code)
 
 
 # The work of c/path.h, in Python.
 
 
-def _serve(toy: Toy, sock: socket.socket, record: Record) -> None:
+def _converse(toy: Toy, sock: socket.socket, record: Record) -> None:
+    record.set(stamps.PID, os.getpid())
     sock.setblocking(False)
     head = _receive_head(sock, record)
     wanted = _is_wanted(head, toy.path)
@@ -292,9 +284,9 @@ class Loop:
 
 FORKS: dict[str, Fork] = {
     "raw-fork": _raw_fork,
-    "os-fork": _os_fork,
-    "python-child": _python_fork,
-    "finalised": _finalised_fork,
+    "os-fork": _forking(_compiled_child),
+    "python-child": _forking(_python_child),
+    "finalised": _forking(_finalised_child),
 }
 RUNGS = ("c-loop-excluded", "c-loop", *FORKS)
 
