@@ -17,6 +17,7 @@ from pyweb import procfs
 from pyweb.lab import fit, heaps, machine, model
 from pyweb.lab.build import Programs
 from pyweb.lab.fit import Point
+from pyweb.lab.run import Failed, output
 from pyweb.lab.statistics import Estimate
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -249,7 +250,7 @@ def test_the_master_is_like_a_master(programs: Programs, serve: ServeFixture) ->
 
 
 def test_both_sorts_of_forks_are_told(programs: Programs) -> None:
-    run = model._read(model._output(interpreter(programs, heaps.SMALL, 4), None))
+    run = model._read(output(interpreter(programs, heaps.SMALL, 4), cpu=None, seconds=60))
     assert sorted(run.means) == ["python", "raw"]
     assert all(0 < forked < waited for forked, waited in run.means.values())
 
@@ -258,7 +259,7 @@ def test_heaps_refuses_in_one_line(programs: Programs) -> None:
     for words in ("0", "x"), ("small", "0"), ("small", "-1"), ("big", "5"), ("", "5"):
         command = [*interpreter(programs, heaps.SMALL, 1)[:-2], *words]
         with pytest.raises(Failed, match=r"^usage: heaps DIRECTORY "):
-            model._output(command, None)
+            output(command, cpu=None, seconds=60)
 
 
 # The experiment.
@@ -303,19 +304,16 @@ def test_a_case_is_well_when_the_intervals_meet() -> None:
 
 def test_what_a_process_complains_of_is_told() -> None:
     with pytest.raises(Failed, match=r"^too much$"):
-        model._output(["sh", "-c", "echo oh; echo too much >&2; exit 2"], None)
+        output(["sh", "-c", "echo oh; echo too much >&2; exit 2"], cpu=None, seconds=60)
     with pytest.raises(Failed, match=r"^sh ended: -9$"):
-        model._output(["sh", "-c", "kill -9 $$"], None)
+        output(["sh", "-c", "kill -9 $$"], cpu=None, seconds=60)
 
 
-def test_nothing_lives_on_that_takes_too_long(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(model, "_LIMIT", 0.1)
+def test_nothing_lives_on_that_takes_too_long(tmp_path: Path) -> None:
     late = tmp_path / "late"
     code = f"import time; time.sleep(5); open({str(late)!r}, 'w')"
     with pytest.raises(Failed, match=r"^python.*: not done in 0\.1 s$"):
-        model._output([sys.executable, "-c", code], None)
+        output([sys.executable, "-c", code], cpu=None, seconds=0.1)
     assert not late.exists()
 
 
@@ -326,7 +324,7 @@ def test_pinned_and_back() -> None:
     before = os.sched_getaffinity(0)
     cpu = max(before)
     code = "import os; print(*os.sched_getaffinity(0))"
-    assert model._output([sys.executable, "-c", code], cpu).split() == [str(cpu)]
+    assert output([sys.executable, "-c", code], cpu=cpu, seconds=60).split() == [str(cpu)]
     assert os.sched_getaffinity(0) == before
     with machine.pinned(None):
         assert os.sched_getaffinity(0) == before

@@ -1,6 +1,6 @@
 """A program that measures, from start to end: what it says, or what it complains of.
 
-Not here: servers, which are ended by somebody else (servers.py), and other people's tools (load.py).
+Not here: servers, which are ended by somebody else (servers.py); other people's tools (load.py).
 """
 
 from __future__ import annotations
