@@ -30,7 +30,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 
 # Blocks, connections a run, and warm-up, by command; fewer blocks than six have no interval
 # (statistics.median).
-_QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (2, 60, 10)}
+_QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (6, 60, 10)}
 _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
          "load": (10, 120, 20)}  # fmt: skip
 

@@ -5,6 +5,7 @@ Not here: a figure that isn't given. Intervals are of 95 %.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,16 +27,22 @@ def us(found: Estimate | None) -> str:
     """Microseconds, with their interval."""
     if found is None:
         return "-"
-    digits = 0 if abs(found.value) >= 100 else 1
-    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return _shown(found, ".0f" if abs(found.value) >= 100 else ".1f")
 
 
 def times(found: Estimate) -> str:
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return _shown(found, ".3f")
 
 
 def percent(found: Estimate) -> str:
-    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
+    return _shown(found, ".1%")
+
+
+def _shown(found: Estimate, form: str) -> str:
+    """[?]: of so few blocks there is no interval."""
+    if not math.isfinite(found.high - found.low):
+        return f"{found.value:{form}} [?]"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, void: Sequence[str],
@@ -126,14 +133,13 @@ def rates_table(found: Throughput) -> Table:
     for name in found.servers:
         table.add_column(name, justify="right")
     for load, rates in found.rates.items():
-        cells = [
-            f"{found.rate(load, name).value:.0f}  x {times(found.ratio(load, name))}"
-            if name in rates
-            else "-"
-            for name in found.servers
-        ]
-        table.add_row(load, *cells)
+        table.add_row(load, *(_rate(found, load, name) for name in found.servers if name in rates))
     return table
+
+
+def _rate(found: Throughput, load: str, name: str) -> str:
+    rate = f"{found.rate(load, name).value:.0f}"
+    return rate if name == found.servers[0] else f"{rate}, x {times(found.ratio(load, name))}"
 
 
 def latency_table(found: Throughput) -> Table:

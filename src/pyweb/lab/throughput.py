@@ -1,9 +1,10 @@
 """pyweb's modes under load: requests/s by ab and wrk (closed loops), and latencies in an open loop.
 
 In each block each server is started anew and has all loads; the next block goes through the
-servers backwards. The default server is there twice (A/A). Clients are pinned as far as they can
-be; the servers have all CPUs but theirs, or share them. Not here: the loads and their guards
-(load.py), and words for people.
+servers backwards. The default server is there twice (A/A). All processes of a server are on one
+CPU, and the client on another: where they share them, a generator of load is late itself. So
+figures are those of one core. A load that stays void is left out of its block, and said so.
+Not here: the loads and their guards (load.py), and words for people.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from . import load as loads
 from . import statistics
@@ -50,7 +51,9 @@ class Throughput:
         return statistics.median(self.rates[load][server])
 
     def ratio(self, load: str, server: str) -> Estimate:
-        return statistics.ratio(self.rates[load][DEFAULT], self.rates[load][server])
+        """In blocks in which both were sound."""
+        pairs = zip(self.rates[load][DEFAULT], self.rates[load][server], strict=False)
+        return statistics.median([b / a for a, b in pairs])
 
     @property
     def same(self) -> Estimate | None:
@@ -101,13 +104,25 @@ def measure(place: Place, plan: Plan, *, quick: bool, tick: Callable[[str], None
 
 def _take_turn(place: Place, plan: Plan, name: str, quick: bool, found: Throughput) -> None:
     command = pyweb(*SERVERS[name])(place)
-    with running(command, cpu=None) as server:
+    with running(command, cpu=plan.servers) as server:
         target = Target(server.port, f"/{NAME}", SIZE, _launcher(plan))
-        for load, run in _loads(target, _SECONDS[quick]).items():
-            rate = loads.insist(run, found.void).rate
-            found.rates.setdefault(load, {}).setdefault(name, []).append(rate)
+        for load, run in _loads(target, quick).items():
+            if sound := _insist(run, f"{name}, {load}", found):
+                found.rates.setdefault(load, {}).setdefault(name, []).append(sound.rate)
         if name != AGAIN:
             _wait(place, target, name, quick, found)
+
+
+R = TypeVar("R", bound=loads.Run)
+
+
+def _insist(run: Callable[[], R], what: str, found: Throughput) -> R | None:
+    """None: it was void as often as it was tried."""
+    try:
+        return loads.insist(run, found.void)
+    except loads.Void as why:
+        found.void.append(f"{what} is left out: {why}")
+        return None
 
 
 def _launcher(plan: Plan) -> tuple[str, ...]:
@@ -116,16 +131,18 @@ def _launcher(plan: Plan) -> tuple[str, ...]:
     return ("taskset", "-c", str(plan.client))
 
 
-def _loads(target: Target, seconds: int) -> dict[str, Callable[[], loads.Run]]:
-    """Those whose tool is there."""
-    requests = 500 * seconds
+def _loads(target: Target, quick: bool) -> dict[str, Callable[[], loads.Run]]:
+    """Those whose tool is there; quick: one of each kind."""
+    seconds = _SECONDS[quick]
+    requests = 300 * seconds
     known: dict[str, tuple[str, Callable[[], loads.Run]]] = {
         "ab": ("ab", lambda: loads.ab(target, requests=requests)),
         "ab -k": ("ab", lambda: loads.ab_kept(target, requests=8 * requests)),
         "wrk": ("wrk", lambda: loads.wrk(target, seconds=seconds)),
         "wrk, closing": ("wrk", lambda: loads.wrk_closing(target, seconds=seconds)),
     }
-    return {load: run for load, (tool, run) in known.items() if shutil.which(tool)}
+    wanted = ("ab", "wrk") if quick else tuple(known)
+    return {load: known[load][1] for load in wanted if shutil.which(known[load][0])}
 
 
 def _wait(place: Place, target: Target, name: str, quick: bool, found: Throughput) -> None:
@@ -134,12 +151,14 @@ def _wait(place: Place, target: Target, name: str, quick: bool, found: Throughpu
         return
     program = place.programs.program("openloop")
     seconds = _SECONDS[quick]
-    saturated = loads.insist(lambda: loads.saturation(target, seconds=seconds), found.void)
-
+    saturated = _insist(lambda: loads.saturation(target, seconds=seconds), name, found)
+    if saturated is None:
+        return
     for fraction in FRACTIONS[quick]:
 
         def run(share: float = fraction) -> loads.OpenRun:
             return loads.latency_at(share, saturated, target, program, seconds=seconds)
 
-        waits = loads.insist(run, found.void)
-        found.waits.setdefault((name, fraction), []).append(dict(waits.latency))
+        waits = _insist(run, f"{name}, open loop at {fraction:.0%}", found)
+        if waits is not None:
+            found.waits.setdefault((name, fraction), []).append(dict(waits.latency))
