@@ -23,8 +23,8 @@ from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan
 from .run import Failed
-from .rungs import LADDER, STEPS, SWITCHES, Place, available
-from .taxes import STAMPED, WANTED, taxes
+from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, Place, available
+from .taxes import STAMPED, WANTED, phases_of, taxes
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 
@@ -150,21 +150,32 @@ def _ladder(
     options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
 ) -> dict[str, Any]:
     plan = _plan(options)
-    rungs = available(LADDER, ENGINES) + ([] if options.quick else available(SWITCHES, ENGINES))
-    stamped = [one.name for one in available(LADDER, ENGINES) if one.name not in _UNSTAMPED]
+    missing = tools.missing(["cc"])
+    rungs = available(LADDER, ENGINES)
+    try:
+        place.programs.extension("rung")
+    except CannotBuild as why:
+        missing.append(f"{why} (what can't be measured: C inside CPython, and the taxes)")
+        rungs = [one for one in rungs if not one.is_inside]
+    stamped = [one.name for one in rungs if one.name not in _UNSTAMPED]
+    if not options.quick:
+        rungs += available(SWITCHES, ENGINES)
     total = ladder.count_of_runs(plan, rungs, stamped) + plan.blocks
     with _progress(console, "ladder", total) as tick:
         found = ladder.measure(place, plan, rungs, stamped, tick)
         fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
-    differences = ladder.differences(found, STEPS)
-    tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
+    differences = ladder.differences(found, (*STEPS, *SWITCH_STEPS))
+    tell.on_top(console, facts, found.same, found.void, missing)
     console.print(tell.rungs_table(found, rungs))
     console.print(tell.steps_table(differences))
-    sums = taxes(found, fault)
-    console.print(tell.phases_table(sums.phases))
-    for line in tell.taxes_lines(sums):
-        console.print(line, highlight=False, soft_wrap=True)
-    return data.of_ladder(found, differences) | {"taxes": data.of_taxes(sums)}
+    answer = data.of_ladder(found, differences)
+    console.print(tell.phases_table(phases_of(found)))
+    if set(WANTED) <= found.walls.keys():
+        sums = taxes(found, fault)
+        answer["taxes"] = data.of_taxes(sums)
+        for line in tell.taxes_lines(sums):
+            console.print(line, highlight=False, soft_wrap=True)
+    return answer
 
 
 def _taxes(

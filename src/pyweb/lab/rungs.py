@@ -41,13 +41,15 @@ class Place:
 @dataclass(frozen=True)
 class Rung:
     """`silent`: its client sends nothing, and gets nothing but the end. `is_pure`: it is told to
-    be, so where there is no compiled engine it is like another."""
+    be, so where there is no compiled engine it is like another. `is_inside`: it needs an extension
+    module of ours, and so Python's headers."""
 
     name: str
     title: str
     command: Callable[[Place], Command]
     silent: bool = False
     is_pure: bool = False
+    is_inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,12 @@ LADDER: tuple[Rung, ...] = (
     Rung("c-serve", "C: accept, serve; no fork", _c("serve")),
     Rung("c-fork-serve", "C: accept, fork, serve, exit", _c("fork-serve")),
     Rung("c-loop-excluded", "the same inside CPython, its heap not forked",
-         _toy("c-loop-excluded")),
-    Rung("c-loop", "the same inside CPython", _toy("c-loop")),
-    Rung("raw-fork", "Python accepts and reaps; raw fork, C serves", _toy("raw-fork")),
-    Rung("os-fork", "os.fork, C serves", _toy("os-fork")),
-    Rung("python-child", "os.fork, Python serves", _toy("python-child")),
-    Rung("finalised", "the same, and the interpreter is finalised", _toy("finalised")),
+         _toy("c-loop-excluded"), is_inside=True),
+    Rung("c-loop", "the same inside CPython", _toy("c-loop"), is_inside=True),
+    Rung("raw-fork", "Python accepts and reaps; raw fork, C serves", _toy("raw-fork"), is_inside=True),
+    Rung("os-fork", "os.fork, C serves", _toy("os-fork"), is_inside=True),
+    Rung("python-child", "os.fork, Python serves", _toy("python-child"), is_inside=True),
+    Rung("finalised", "the same, and the interpreter is finalised", _toy("finalised"), is_inside=True),
     Rung(PYWEB, "pyweb, mode fork", pyweb()),
     Rung(AGAIN, "pyweb, mode fork, again (A/A)", pyweb()),
     Rung("fork-python", "pyweb, mode fork, engine python", pyweb("--engine", "python"),
@@ -157,6 +159,9 @@ STEPS: tuple[Step, ...] = (
     Step("engine python, not forked", "prefork", "prefork-python", _SERVING),
     Step("thread instead of prefork", "prefork", "thread", _SERVING),
 )  # fmt: skip
+
+
+SWITCH_STEPS = tuple(Step(one.title, PYWEB, one.name, ()) for one in SWITCHES)
 
 
 def available(rungs: tuple[Rung, ...], engines: tuple[str, ...]) -> list[Rung]:

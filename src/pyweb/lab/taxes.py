@@ -76,11 +76,16 @@ def taxes(found: Measured, fault: Estimate) -> Taxes:
         residual=statistics.median(left),
         share=statistics.median([r / w for r, w in zip(left, walls, strict=True)]),
         same=found.same,
-        phases={name: statistics.median(found.phase(PYWEB, name)) for name in NAMES},
+        phases=phases_of(found),
         fault=fault,
         faults=statistics.midmean([one["MINOR_FAULTS"] for one in counts]),
         switches=statistics.midmean([one["VOLUNTARY"] + one["INVOLUNTARY"] for one in counts]),
     )
+
+
+def phases_of(found: Measured) -> dict[str, Estimate]:
+    """Of pyweb, by stamps: us."""
+    return {name: statistics.median(found.phase(PYWEB, name)) for name in NAMES}
 
 
 def _tax(found: Measured, a: str, b: str) -> Tax:
