@@ -81,6 +81,10 @@ def _toy(name: str) -> Callable[[Place], Command]:
     return command
 
 
+def _inside(name: str, title: str) -> Rung:
+    return Rung(name, title, _toy(name), is_inside=True)
+
+
 def pyweb(*options: str, prelude: str = "") -> Callable[[Place], Command]:
     """`prelude`: Python that its master runs before all else; the laboratory's own tests plant
     costs with it."""
@@ -110,13 +114,12 @@ LADDER: tuple[Rung, ...] = (
     Rung("c-fork-exit", "C: accept, fork, exit", _c("fork-exit"), silent=True),
     Rung("c-serve", "C: accept, serve; no fork", _c("serve")),
     Rung("c-fork-serve", "C: accept, fork, serve, exit", _c("fork-serve")),
-    Rung("c-loop-excluded", "the same inside CPython, its heap not forked",
-         _toy("c-loop-excluded"), is_inside=True),
-    Rung("c-loop", "the same inside CPython", _toy("c-loop"), is_inside=True),
-    Rung("raw-fork", "Python accepts and reaps; raw fork, C serves", _toy("raw-fork"), is_inside=True),
-    Rung("os-fork", "os.fork, C serves", _toy("os-fork"), is_inside=True),
-    Rung("python-child", "os.fork, Python serves", _toy("python-child"), is_inside=True),
-    Rung("finalised", "the same, and the interpreter is finalised", _toy("finalised"), is_inside=True),
+    _inside("c-loop-excluded", "the same inside CPython, its heap not forked"),
+    _inside("c-loop", "the same inside CPython"),
+    _inside("raw-fork", "Python accepts and reaps; raw fork, C serves"),
+    _inside("os-fork", "os.fork, C serves"),
+    _inside("python-child", "os.fork, Python serves"),
+    _inside("finalised", "the same, and the interpreter is finalised"),
     Rung(PYWEB, "pyweb, mode fork", pyweb()),
     Rung(AGAIN, "pyweb, mode fork, again (A/A)", pyweb()),
     Rung("fork-python", "pyweb, mode fork, engine python", pyweb("--engine", "python"),
