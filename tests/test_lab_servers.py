@@ -159,7 +159,7 @@ def test_a_program_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("name", ["c-serve", PYWEB])
 def test_one_that_dies(place: Place, name: str) -> None:
-    with pytest.raises(Failed, match="the server ended by itself with code -?[0-9]+: "):
+    with pytest.raises(Failed, match=r"the server ended by itself with code -?[0-9]+: "):
         kill_in_its_block(command(place, name))
 
 
