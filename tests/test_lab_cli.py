@@ -191,7 +191,9 @@ def programs_of(scratch: Path) -> dict[int, str]:
 
 
 def test_broken_off(tmp_path: Path) -> None:
-    """While a server in Python has a client: not while one starts (test_lab_servers.py). One line, and nothing is left."""
+    """While a server in Python has a client (while one starts: test_lab_servers.py).
+
+    One line, and nothing is left."""
     need("cc")
     process = subprocess.Popen(
         [*LAB, "taxes"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
