@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from pyweb.lab import data, ladder, tell
+from pyweb.lab import taxes as module
 from pyweb.lab.ladder import Difference, Measured
-from pyweb.lab.phases import CLIENT, NAMES, OF_THE_FORK, Breakdown
+from pyweb.lab.phases import CLIENT, NAMES, Breakdown
 from pyweb.lab.rungs import AGAIN, LADDER, PYWEB, Step
 from pyweb.lab.statistics import Estimate
-from pyweb.lab.taxes import BASE, FORKED, POOL, Taxes, of_the_fork, taxes
+from pyweb.lab.taxes import BASE, FORKED, POOL, Taxes
 
 # With six and more, an interval has ends.
 BLOCKS = 8
@@ -28,7 +29,14 @@ MEDIAN_DRIFT = 2.5
 # us by phase, and what a wall has beyond them.
 PHASE = {BASE: 1.0, FORKED: 9.0, PYWEB: 20.5, POOL: 4.0}
 HIDDEN = {BASE: 0.5, FORKED: 0.5, PYWEB: 12.0, POOL: 0.25}
-SERVERS = [name for name in NAMES if name not in (CLIENT, "wake")]
+
+
+# What a page fault was measured to cost, us.
+FAULT = Estimate(4.0, 3.0, 5.0)
+
+
+def taxes(found: Measured) -> Taxes:
+    return module.taxes(found, FAULT)
 
 
 def broken(phases: dict[str, float], faults: float = 100) -> Breakdown:
@@ -69,12 +77,12 @@ def test_a_wall_is_the_median_of_its_blocks() -> None:
                         ("process", POOL, PYWEB)]
 )  # fmt: skip
 def test_a_tax_in_two_ways(tax: str, a: str, b: str) -> None:
-    """By blocks: the drift of the machine is in neither. By stamps it is what the server worked,
-    not what it slept and not its client."""
+    """By blocks: the drift of the machine is in neither. By stamps it is all stretches of time,
+    also those that are hidden in others where a process is taken down meanwhile."""
     found = getattr(taxes(measured()), tax)
     more = PHASE[b] - PHASE[a]
     assert found.ladder.as_list() == exactly(more * len(NAMES) + HIDDEN[b] - HIDDEN[a])
-    assert found.stamps.as_list() == exactly(more * len(SERVERS))
+    assert found.stamps.as_list() == exactly(more * len(NAMES))
 
 
 def test_both_taxes_and_the_base_are_the_wall() -> None:
@@ -85,6 +93,7 @@ def test_both_taxes_and_the_base_are_the_wall() -> None:
 
 def test_taxes_agree_where_their_intervals_meet() -> None:
     found = measured()
+    found.walls[FORKED] = [wall + 1 for wall in found.walls[FORKED]]
     sums = taxes(found)
     assert not sums.fork.agrees
     # Walls of which the same is true, and no more.
@@ -113,11 +122,14 @@ def test_the_residual_is_what_nobody_explains(of_pyweb: float, explained: float)
 
 
 def test_the_client_is_explained() -> None:
-    """It is no tax, and not left over either."""
+    """In both ways alike, and not left over."""
     short, long = taxes(measured()), taxes(measured(**{PYWEB: {CLIENT: 500.0}}))
     assert long.wall.value > short.wall.value + 400
     assert long.residual.as_list() == short.residual.as_list()
-    assert long.interpreter.stamps.as_list() == short.interpreter.stamps.as_list()
+    more = 500.0 - PHASE[PYWEB]
+    for way in ("ladder", "stamps"):
+        a, b = (getattr(one.interpreter, way).value for one in (short, long))
+        assert b - a == more
 
 
 def test_a_residual_can_be_below_nothing() -> None:
@@ -139,7 +151,7 @@ def test_phases_and_counts_are_pywebs() -> None:
     ]
     sums = taxes(found)
     assert [one.value for one in sums.phases.values()] == list(map(float, range(len(NAMES))))
-    assert of_the_fork(sums) == sum(NAMES.index(name) for name in OF_THE_FORK)
+    assert sums.fault == FAULT
     assert sums.faults == 203.5
     assert sums.switches == 3
 
@@ -232,6 +244,7 @@ def test_ten_lines() -> None:
 
 def test_the_verdicts_stand_beside_what_they_judge() -> None:
     found = measured()
+    found.walls[FORKED] = [wall + 1 for wall in found.walls[FORKED]]
     sums = taxes(found)
     # So that of the three only the interpreter tax is told alike in both ways.
     right = [wall + sums.interpreter.stamps.value for wall in found.walls[FORKED]]
@@ -360,7 +373,6 @@ def numbers(answer: object) -> Iterable[object]:
         yield answer
 
 
-@pytest.mark.xfail(reason="an interval without ends is written as Infinity", raises=ValueError)
 @pytest.mark.parametrize("blocks", [1, 2, 5])
 def test_json_of_few_blocks(blocks: int) -> None:
     """An interval without ends: null, for JSON has no other word."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,7 +38,7 @@ _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20)
 # Of tables that go to a file.
 _WIDTH = 120
 
-_FAILURES = (Failed, CannotBuild, loads.Void, loads.Missing)
+_FAILURES = (Failed, CannotBuild, loads.Void, loads.Missing, OSError)
 
 # Those whose stamps say nothing that others' do not.
 _UNSTAMPED = ("pyweb again",)
@@ -52,17 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json and (complaint := _cannot_write(options.json)):
         print(f"pyweb-lab: {complaint}", file=sys.stderr)
         return EXIT_USAGE
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _break_off)  # as ^C does: no server may be left
     try:
         answer = _measured(options, console)
+        if options.json:
+            _write(options.json, answer)
     except _FAILURES as failure:
         print(f"pyweb-lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("pyweb-lab: broken off; nothing is kept", file=sys.stderr)
         return EXIT_BROKEN_OFF
-    if options.json:
-        _write(options.json, answer)
     return EXIT_DONE
+
+
+def _break_off(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _blocks(text: str) -> int:
-    if not text.isdigit() or not 2 <= int(text) <= 10_000:
+    if not (text.isascii() and text.isdigit()) or not 2 <= int(text) <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 2 to 10000")
     return int(text)
 

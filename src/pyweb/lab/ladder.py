@@ -23,6 +23,8 @@ from .statistics import Estimate
 # A void run is made again so often.
 _TRIES = 3
 _SECONDS = 120
+# One connection.
+_TOO_LONG = 5.0
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,17 @@ def _run(place: Place, plan: Plan, rung: Rung, with_stamps: bool) -> tuple[list[
     with running(command, cpu=plan.servers, with_stamps=with_stamps) as server:
         attempts = drive(place, plan, rung, server)
         records = server.records() if with_stamps else []
+    _check_times(attempts)
     if with_stamps:
         _check(records, plan)
     return attempts, records
+
+
+def _check_times(attempts: Sequence[Attempt]) -> None:
+    """A client that waits for seconds has waited for a patience to end."""
+    longest = max(one.end - one.begin for one in attempts) / 1e9
+    if longest > _TOO_LONG:
+        raise Failed(f"a connection took {longest:.1f} s")
 
 
 def _check(records: Records, plan: Plan) -> None:

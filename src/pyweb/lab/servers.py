@@ -45,12 +45,40 @@ class Command:
 
 
 class Server:
-    """A running one. `port`: on 127.0.0.1."""
+    """A running one. `port`: on 127.0.0.1; 0: it has not said so yet."""
 
-    def __init__(self, process: subprocess.Popen[str], memory: int | None, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], memory: int | None) -> None:
         self._process = process
         self._memory = memory
-        self.port = port
+        self.port = 0
+
+    def wait_until_it_serves(self) -> None:
+        """Until its first line, which ends with its port, or with a URL that has it. Failed: there
+        is no such line in time; its last words."""
+        assert self._process.stdout
+        fd, said, end = self._process.stdout.fileno(), b"", time.monotonic() + _PATIENCE
+        while b"\n" not in said:
+            if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+                break
+            piece = os.read(fd, 4096)
+            if not piece:
+                break
+            said += piece
+        match = re.search(rb"(\d+)/?$", said.split(b"\n")[0].strip())
+        if match is None:
+            raise Failed(f"did not start: {self._said()}: {self._last_words()}")
+        self.port = int(match[1])
+
+    def _last_words(self) -> str:
+        """Of one that is ended now: also what it has started may hold its stderr open."""
+        assert self._process.stderr
+        self._end_all()
+        os.set_blocking(self._process.stderr.fileno(), False)
+        try:
+            error = os.read(self._process.stderr.fileno(), 65536).decode("utf-8", "replace")
+        except BlockingIOError:
+            error = ""
+        return (error.strip().splitlines() or ["without a word"])[-1]
 
     @property
     def pid(self) -> int:
@@ -97,26 +125,40 @@ class Server:
         raise Failed(f"the server keeps no stamps: {self._said()}")
 
     def _said(self) -> str:
-        return f"{' '.join(map(str, self._process.args))[:200]}"  # type: ignore[arg-type]
+        return _short(self._process.args)  # type: ignore[arg-type]
 
     def stop(self) -> None:
-        """Failed: it had ended by itself."""
+        """Failed: it had ended by itself, or had to be killed."""
         early = self._process.poll()
+        late = False
         if early is None:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                late = True
+        self.kill()
+        if early is not None:
+            raise Failed(f"the server ended by itself with code {early}: {self._said()}")
+        if late:
+            raise Failed(f"the server had to be killed: {self._said()}")
+
+    def kill(self) -> None:
+        """Whatever of it still lives; and what we hold of it is given back."""
+        self._end_all()
         for stream in (self._process.stdout, self._process.stderr):
             if stream:
                 stream.close()
         if self._memory is not None:
             os.close(self._memory)
             self._memory = None
-        if early is not None:
-            raise Failed(f"the server ended by itself with code {early}: {self._said()}")
+
+    def _end_all(self) -> None:
+        if self._process.poll() is None:
+            for pid in self.family():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def _open(pid: int) -> dict[int, str]:
@@ -132,9 +174,12 @@ def running(command: Command, *, cpu: int | None, with_stamps: bool = False) -> 
     server = _start(command, cpu, with_stamps)
     try:
         yield server
-    except BaseException:
+    except Failed:
         with contextlib.suppress(Failed):
             server.stop()
+        raise
+    except BaseException:
+        server.kill()
         raise
     server.stop()
 
@@ -144,23 +189,34 @@ def _start(command: Command, cpu: int | None, with_stamps: bool) -> Server:
     words = list(command.words)
     if with_stamps:
         words += [word.replace("{fd}", str(memory)) for word in command.stamped]
+    server = None
+    try:
+        server = Server(_spawn(words, command.environ, memory, cpu), memory)
+        server.wait_until_it_serves()
+    except BaseException as error:
+        if server:
+            server.kill()
+        elif memory is not None:
+            os.close(memory)
+        if isinstance(error, OSError):
+            raise Failed(f"did not start: {_short(words)}: {error.strerror}") from None
+        raise
+    return server
+
+
+def _spawn(
+    words: list[str], environ: Mapping[str, str], memory: int | None, cpu: int | None
+) -> subprocess.Popen[str]:
     with pinned(cpu):
-        process = subprocess.Popen(
+        return subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | dict(command.environ),
+            env=os.environ | dict(environ),
             pass_fds=() if memory is None else (memory,),
         )
-    port = _port(process)
-    if port is None:
-        error = _end(process)
-        if memory is not None:
-            os.close(memory)
-        raise Failed(f"did not start: {' '.join(words)[:200]}: {error}")
-    return Server(process, memory, port)
 
 
 def _memory() -> int:
@@ -170,20 +226,8 @@ def _memory() -> int:
     return fd
 
 
-def _port(process: subprocess.Popen[str]) -> int | None:
-    """From a line that ends with it, or with a URL that has it. None: there is no such line."""
-    assert process.stdout
-    if not select.select([process.stdout], [], [], _PATIENCE)[0]:
-        return None
-    match = re.search(r"(\d+)/?$", process.stdout.readline().strip())
-    return int(match[1]) if match else None
-
-
-def _end(process: subprocess.Popen[str]) -> str:
-    """Of one that did not start: its last words."""
-    process.kill()
-    _, error = process.communicate()
-    return (error.strip().splitlines() or ["without a word"])[-1]
+def _short(words: Sequence[str]) -> str:
+    return " ".join(words)[:200]
 
 
 def family_command(words: Sequence[str]) -> Command:
