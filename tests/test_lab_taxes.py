@@ -41,7 +41,7 @@ def taxes(found: Measured) -> Taxes:
 
 def broken(phases: dict[str, float], faults: float = 100) -> Breakdown:
     counts = {"MINOR_FAULTS": faults, "VOLUNTARY": 2, "INVOLUNTARY": 1, "CPU_US": 50}
-    return Breakdown(sum(phases.values()), phases, counts, 60)
+    return Breakdown(sum(phases.values()), phases, phases, counts, 60)
 
 
 def known(name: str, blocks: int = BLOCKS, **phases: float) -> tuple[list[float], list[Breakdown]]:

@@ -23,6 +23,7 @@ def of_ladder(found: Measured, differences: Sequence[Difference]) -> dict[str, A
         "blocks": {
             "walls": found.walls,
             "phases": {n: [one.phases for one in each] for n, each in found.stamped.items()},
+            "elapsed": {n: [one.elapsed for one in each] for n, each in found.stamped.items()},
             "counts": {n: [one.counts for one in each] for n, each in found.stamped.items()},
         },
     }

@@ -55,6 +55,10 @@ class Measured:
         """Their sum, by block; without names: of all."""
         return [sum(one.phases[n] for n in names or one.phases) for one in self.stamped[rung]]
 
+    def elapsed(self, rung: str, *names: str) -> list[float]:
+        """As phase, of what overlaps (phases.Breakdown); names that a rung has not are 0."""
+        return [sum(one.elapsed.get(n, 0.0) for n in names) for one in self.stamped[rung]]
+
     @property
     def same(self) -> Estimate:
         """A/A: the default server against itself."""

@@ -8,6 +8,7 @@ until when it was the client's turn. Not here: servers, and what follows from th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,10 +62,14 @@ class Attempt:
 @dataclass(frozen=True)
 class Breakdown:
     """Of the connections in the middle half by their length: means, in us. `wall` is the sum of
-    the phases. `counts`: minor faults and context switches each, as far as they were reaped."""
+    the phases. `elapsed`: by the same names, from one stamp of a process to its next (`exit`: from
+    a child's last one until it has been waited for), whatever others did on the CPU meanwhile: so
+    they overlap, and have no sum. `counts`: minor faults and context switches each, as far as they
+    were reaped."""
 
     wall: float
     phases: dict[str, float]
+    elapsed: dict[str, float]
     counts: dict[str, float]
     connections: int
 
@@ -78,7 +83,7 @@ def breakdown(records: Sequence[tuple[int, ...]], attempts: Sequence[Attempt]) -
     chosen = [periods[i] for i in statistics.middle([sum(one.values()) for one in periods])]
     means = {name: sum(one.get(name, 0) for one in chosen) / len(chosen) for name in NAMES}
     shown = {name: value / 1e3 for name, value in means.items()}
-    return Breakdown(sum(shown.values()), shown, _counts(known), len(periods))
+    return Breakdown(sum(shown.values()), shown, _elapsed(known), _counts(known), len(periods))
 
 
 def _periods(records: Sequence[tuple[int, ...]], begins: Sequence[int]) -> Iterator[dict[str, int]]:
@@ -110,6 +115,31 @@ def _periods(records: Sequence[tuple[int, ...]], begins: Sequence[int]) -> Itera
             if period is not None:
                 yield period
             period = {}
+
+
+# The stamps of one writer, in order.
+_PARENT = ("AWAKE", "ACCEPTED", "FORK_BEGIN", "FORK_END", "WAITS")
+_SERVER = ("FIRST_BYTE", "PARSED", "OPENED", "DECIDED", "HEADER_SENT", "BODY_SENT", "LOGGED",
+           "EXIT")  # fmt: skip
+_CHAINS = (_PARENT, ("CHILD", *_SERVER), ("ACCEPTED", *_SERVER), ("EXIT", "REAPED"))
+_NAMES_OF = {word: name for word, name, _ in PHASES} | {"REAPED": _END}
+
+
+def _elapsed(records: Sequence[tuple[int, ...]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for record in records:
+        times = dict(zip(stamps.WORDS, record, strict=True))
+        one: dict[str, float] = {}
+        for chain in _CHAINS:
+            if chain[0] == "ACCEPTED" and times["CHILD"]:
+                continue  # who accepted is not who serves
+            for before, after in itertools.pairwise(chain):
+                if times[before] and times[after]:
+                    name = _NAMES_OF[after]
+                    one[name] = one.get(name, 0) + (times[after] - times[before]) / 1e3
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return {name: statistics.midmean(values) for name, values in found.items()}
 
 
 _COUNTED = ("MINOR_FAULTS", "VOLUNTARY", "INVOLUNTARY")
