@@ -1,9 +1,10 @@
 """Planted costs are found where they belong. Timed, so not of `make test`: `make lab-test`.
 
-1 ms of sleep while a head is parsed; 50 MB more that each fork copies page tables for; 200 and
-2,000 descriptors more. The first two are at least ten times what two servers differ by, in the
-phase in which they must be found, that are the same: on a machine where they aren't the test
-fails, for nothing was shown.
+In a real master: 1 ms of sleep while a head is parsed; 50 MB more that each fork copies page tables
+for; 2,000 descriptors more. The first two are at least ten times what two servers differ by that
+are the same, in the step in which they must be found: on a machine where they aren't the test
+fails, for nothing was shown. In a process like a master: 50 MB and 200 descriptors, which the
+model must predict.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ PLANTS = {
     "sleep": "import time; from pyweb import parse; _f = parse.Parser.parse;"
     " parse.Parser.parse = lambda *a: (time.sleep(0.001), _f(*a))[1]",
     "heap": "_planted = b'x' * (50 << 20)",
-    "descriptors": "import os; _planted = [os.dup(2) for _ in range(200)]",
-    "2000 descriptors": "import os, resource as r; _hard = r.getrlimit(r.RLIMIT_NOFILE)[1];"
+    "descriptors": "import os, resource as r; _hard = r.getrlimit(r.RLIMIT_NOFILE)[1];"
     " r.setrlimit(r.RLIMIT_NOFILE, (_hard, _hard)); _planted = [os.dup(2) for _ in range(2000)]",
 }
 BLOCKS, FORKS = 12, 40
@@ -92,27 +92,35 @@ def test_a_sleep_is_found_where_it_sleeps(found: Measured) -> None:
     assert by_ladder(found, "sleep").low < cost.high
 
 
-def test_a_heap_is_found_in_the_fork(found: Measured, fitted: Findings) -> None:
-    """50 MB are 12,800 pages, in a mapping of their own; their tables are copied by fork, and given
-    back when the child is gone."""
+def test_a_heap_is_found_in_the_fork(found: Measured) -> None:
+    """50 MB are 12,800 pages: their tables are copied by fork, and given back when the child is
+    gone. In the child's own steps there is little of it."""
     forked, whole = planted(found, "heap", "fork"), by_ladder(found, "heap")
     assert forked.value > 10 * noise(found, "fork")
+    assert forked.low > 500
+    assert whole.low > 500
     assert abs(planted(found, "heap", *SERVING).value) < 0.25 * whole.value
-    for line, cost in ((fitted.fork, forked), (fitted.cycle, whole)):
-        predicted = line.predict_change(pages=12_800, mappings=1).scaled(1e-3)
-        assert predicted.meets(cost), (predicted, cost)
 
 
-@pytest.mark.parametrize(("name", "count"), [("descriptors", 200), ("2000 descriptors", 2000)])
-def test_descriptors_are_found(found: Measured, fitted: Findings, name: str, count: int) -> None:
-    """They are copied by fork, and a child closes what isn't its own before it serves. 200 of them
-    are 20 us of a connection that takes thousands: less than the noise, so that the model is right
-    there says little; hence the 2,000."""
-    cost = planted(found, name, "fork", "prepare")
-    predicted = fitted.cycle.predict_change(descriptors=count).scaled(1e-3)
-    assert predicted.meets(cost), (predicted, cost)
-    if count == 2000:
-        assert cost.value > abs(planted(found, name, *SERVING).value)
+def test_descriptors_are_found(found: Measured) -> None:
+    """They are copied by fork, and a child closes what isn't its own before it serves. 2,000, for
+    200 are 20 us of a connection that takes thousands: less than the noise here."""
+    cost = planted(found, "descriptors", "fork", "prepare")
+    assert cost.value > 10
+    assert cost.value > abs(planted(found, "descriptors", *SERVING).value)
+
+
+@pytest.mark.parametrize("planted", ["50 MB", "200 descriptors"])
+@pytest.mark.parametrize("what", ["fork", "cycle"])
+def test_the_model_predicts_what_is_planted(fitted: Findings, planted: str, what: str) -> None:
+    """In a process that is a master but for its work: there nothing else hides 200 descriptors."""
+    [one] = [c for c in fitted.changes if planted in c.name and c.what == what]
+    assert one.ok, one
+    if planted == "50 MB":
+        assert 12_700 < one.pages < 13_000
+        assert 0.6 < one.ratio.value < 1.6
+    else:
+        assert one.descriptors == 200
 
 
 def test_the_plants_are_planted(place: Place, plan: Plan) -> None:
@@ -121,4 +129,4 @@ def test_the_plants_are_planted(place: Place, plan: Plan) -> None:
         with running(rung(name).command(place), cpu=plan.servers) as server:
             sizes[name] = size_of(server.master())
     assert 12_700 < sizes["heap"].pages - sizes[PYWEB].pages < 13_000
-    assert sizes["descriptors"].descriptors - sizes[PYWEB].descriptors == 200
+    assert sizes["descriptors"].descriptors - sizes[PYWEB].descriptors == 2000

@@ -210,11 +210,11 @@ def _model(
         found = model.measure(place.programs, quick=options.quick, tick=tick, cpu=plan.servers)
         case = own.hold(place, plan, found, found.hooks["pyweb's master"].fork, tick)
     tell.on_top(console, facts, None, found.skipped, tools.missing(["cc"]))
-    cases = [*found.cases, case]
+    cases = [*found.cases, *found.changes, case]
     for line in tell.model_lines(found):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(tell.cases_table(cases))
-    return found.as_data() | {"cases": [one.as_data() for one in cases]}
+    return found.as_data() | {"at_work": case.as_data()}
 
 
 def _load(

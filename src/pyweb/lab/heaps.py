@@ -1,8 +1,8 @@
 """Processes to hold the fork model against: interpreters that tell their size and what forks cost.
 
 A script (python -S -m pyweb.lab.heaps), run in a small interpreter with what it shall be: `small`,
-nothing more; `master`, as pyweb's master is when it forks; or a number, so many MB of Python
-objects. On stdout, as c/forks.c: a line with its mappings, private pages and descriptors, and for
+nothing more; `master`, as pyweb's master is when it forks; `large-master`, with 50 MB more;
+`open-master`, with 200 descriptors more; or a number, so many MB of Python objects. On stdout, as c/forks.c: a line with its mappings, private pages and descriptors, and for
 each fork a line, here with the word `raw` (c/cycles.c) or `python` (os.fork, the child's os._exit,
 os.waitpid) before the two times in ns. The two sorts take turns (raw, python, python, raw).
 
@@ -20,7 +20,9 @@ from typing import Any
 
 from .. import procfs
 
-SMALL, MASTER = "small", "master"
+SMALL, MASTER, LARGE, OPEN = "small", "master", "large-master", "open-master"
+# What the last two have more.
+PLANTED_MB, PLANTED_DESCRIPTORS = 50, 200
 # As many as a master in mode fork with one listener holds; a test looks whether it still does.
 MASTER_DESCRIPTORS = 17
 _MB = 1 << 20
@@ -44,7 +46,7 @@ def size() -> tuple[int, int, int]:
 
 
 def _can_be(what: str) -> bool:
-    return what in (SMALL, MASTER) or (what.isdigit() and int(what) > 0)
+    return what in (SMALL, MASTER, LARGE, OPEN) or (what.isdigit() and int(what) > 0)
 
 
 def become(what: str) -> object:
@@ -53,6 +55,10 @@ def become(what: str) -> object:
         return None
     if what == MASTER:
         return _become_a_master()
+    if what == LARGE:
+        return [_become_a_master(), b"x" * (PLANTED_MB * _MB)]
+    if what == OPEN:
+        return [*_become_a_master(), *(os.dup(2) for _ in range(PLANTED_DESCRIPTORS))]
     return _heap(int(what) * _MB)
 
 
@@ -98,7 +104,7 @@ def python_cycles(count: int) -> list[Cycle]:
 def main(words: list[str]) -> None:
     """Directory of the extension `cycles`, what to be, and how many forks of each sort."""
     if len(words) != 3 or not (words[2].isdigit() and int(words[2])) or not _can_be(words[1]):
-        sys.exit("usage: heaps DIRECTORY small|master|MB COUNT")
+        sys.exit("usage: heaps DIRECTORY small|master|large-master|open-master|MB COUNT")
     where, what, count = words[0], words[1], int(words[2])
     sys.path.insert(0, where)
     cycles: Any = __import__("cycles")

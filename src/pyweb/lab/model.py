@@ -51,6 +51,11 @@ _BOOT = (
 _PACKAGE = str(Path(__file__).parent.parent.parent)
 # Of two sorts of forks in heaps.py.
 _RAW, _PYTHON = "raw", "python"
+# Of a master that has more than another: only the difference is held against the model.
+_PLANTED = {
+    heaps.LARGE: f"pyweb's master, {heaps.PLANTED_MB} MB more",
+    heaps.OPEN: f"pyweb's master, {heaps.PLANTED_DESCRIPTORS} descriptors more",
+}
 _WITH_HOOKS = (heaps.SMALL, heaps.MASTER)
 
 Tick = Callable[[str], None]
@@ -108,6 +113,7 @@ class Findings:
     fork: Model
     cycle: Model
     cases: tuple[Case, ...]
+    changes: tuple[Case, ...]
     hooks: dict[str, Hooks]
     skipped: tuple[str, ...]
 
@@ -118,6 +124,7 @@ class Findings:
             "fork": self.fork.as_data(),
             "cycle": self.cycle.as_data(),
             "cases": [case.as_data() for case in self.cases],
+            "changes": [case.as_data() for case in self.changes],
             "hooks": {name: hooks.as_data() for name, hooks in self.hooks.items()},
             "skipped": list(self.skipped),
         }
@@ -162,13 +169,16 @@ def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> 
     runs = _all(jobs, programs, _BLOCKS[quick], tick, cpu)
     synthetic = [runs[job] for job in jobs if not job.heap]
     models = {what: fit([_point(one, i) for one in synthetic]) for i, what in _KINDS}
+    by_heap = {job.heap: runs[job] for job in jobs}
     held = {job.name: runs[job] for job in sorted(jobs, key=lambda job: _order(job.heap))
-            if job.heap}  # fmt: skip
+            if job.heap and job.heap not in _PLANTED}  # fmt: skip
     return Findings(
         fork=models["fork"],
         cycle=models["cycle"],
         cases=tuple(_case(name, what, i, models[what], found)
                     for name, found in held.items() for i, what in _KINDS),
+        changes=tuple(_change(more, i, what, models[what], by_heap)
+                      for more in _PLANTED for i, what in _KINDS),
         hooks={job.name: _hooks(runs[job]) for job in jobs if job.heap in _WITH_HOOKS},
         skipped=tuple(_skipped(quick)),
     )  # fmt: skip
@@ -190,6 +200,7 @@ def _jobs(quick: bool) -> list[_Job]:
     found = [_Job(_name(size), _count(size[1]), size=size) for size in design(quick)]
     found.append(_Job("a small interpreter", 40, heap=heaps.SMALL))
     found.append(_Job("pyweb's master", 40, heap=heaps.MASTER))
+    found += [_Job(name, 40, heap=heap) for heap, name in _PLANTED.items()]
     found.append(_Job("a heap of 100 MB", 12, heap="100"))
     if not quick and _has_memory():
         found.append(_Job("a heap of 1 GB", 6, heap="1000"))
@@ -314,6 +325,20 @@ def _case(name: str, what: str, kind: int, model: Model, runs: list[_Run]) -> Ca
         measured=statistics.median(times),
         ratio=statistics.ratio(model.predict_by_block(*size), times),
     )
+
+
+def _change(more: str, kind: int, what: str, model: Model, by_heap: dict[str, list[_Run]]) -> Case:
+    """What was planted, as the model would have it and as it was measured; the numbers are those
+    of the change."""
+    plain, planted = by_heap[heaps.MASTER], by_heap[more]
+    pairs = zip(_size(plain), _size(planted), strict=True)
+    mappings, pages, descriptors = (after - before for before, after in pairs)
+    predicted = model.predict_change(mappings=mappings, pages=pages, descriptors=descriptors)
+    measured = statistics.difference(_times(plain, kind), _times(planted, kind))
+    return Case(
+        _PLANTED[more], what, mappings, pages, descriptors, predicted, measured,
+        measured.scaled(1 / predicted.value),
+    )  # fmt: skip
 
 
 def _hooks(runs: list[_Run]) -> Hooks:
