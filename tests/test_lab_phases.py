@@ -8,6 +8,7 @@ import pytest
 
 from pyweb import stamps
 from pyweb.lab.phases import CLIENT, NAMES, PHASES, Attempt, breakdown
+from pyweb.lab.run import Failed
 
 # How long each phase of every connection lasts, ns.
 LENGTHS = {
@@ -113,5 +114,5 @@ def test_counts_are_those_of_reaped_children() -> None:
 
 def test_too_few_are_an_error() -> None:
     records, attempts = many(LENGTHS, 10, 4)
-    with pytest.raises(ValueError, match="4 are the least"):
+    with pytest.raises(Failed, match="4 are the least"):
         breakdown(records, attempts)

@@ -130,6 +130,9 @@ class PoolMode:
             or config.max_requests
             or config.max_connections_per_child
         )
+        self._stamp_shares = _SHARES * self._least * self._threads
+        if service.stamps.on and not config.stamps // self._stamp_shares:
+            journal.say(f"stamps: {self._stamp_shares} workers share {config.stamps} records: none")
         self._shares = Shares(scoreboard.slots) if config.per_client else None
         self._adoption = Adoption(*pair()) if keeps(config) else None
         self._processes: dict[int, _Process] = {}
@@ -302,7 +305,7 @@ class PoolMode:
             ledger=ledger,
             shares=self._shares,
             place=place,
-            stamps=self._service.stamps.share(slot.number, _SHARES * self._least * self._threads),
+            stamps=self._service.stamps.share(slot.number, self._stamp_shares),
         )
 
     def _quota(self) -> Quota:

@@ -25,7 +25,7 @@ MEMFD_NAME = "pyweb-stamps"
 
 # The words of a record; 0: has not happened, or not here. Who writes it, where it isn't the child
 # (or the worker that serves):
-#   NUMBER       1, 2, ...: in the order of accept; the record's last word to be believed
+#   NUMBER       1, 2, ...: in the order of accept, of whoever has these records
 #   PID          of who serves
 #   REQUESTS     answered before this process had the connection (it was parked)
 #   AWAKE        whoever accepts has been woken for it
@@ -75,18 +75,24 @@ def head(count: int) -> bytes:
 class Record:
     """Of one connection."""
 
-    __slots__ = ("_base", "_words")
+    __slots__ = ("_base", "_number", "_words")
 
-    def __init__(self, words: memoryview[int], place: int) -> None:
+    def __init__(self, words: memoryview[int], place: int, number: int) -> None:
         self._words = words
         self._base = place * _STRIDE
+        self._number = words[self._base + NUMBER] = number
 
     def mark(self, word: int) -> None:
         """It happens now."""
-        self._words[self._base + word] = monotonic_ns()
+        self.set(word, monotonic_ns())
 
     def set(self, word: int, value: int) -> None:
-        self._words[self._base + word] = value
+        """Unless the ring has come round, and the record is another connection's."""
+        if self._words[self._base + NUMBER] == self._number:
+            self._words[self._base + word] = value
+
+    def get(self, word: int) -> int:
+        return self._words[self._base + word]
 
 
 class Nothing(Record):
@@ -102,6 +108,9 @@ class Nothing(Record):
 
     def set(self, word: int, value: int) -> None:
         pass
+
+    def get(self, word: int) -> int:
+        return 0
 
 
 NOTHING = Nothing()
@@ -161,9 +170,7 @@ class Stamps:
         place = self._first + self._taken % self.count
         self._taken += 1
         self._map[place * SIZE : (place + 1) * SIZE] = _EMPTY
-        record = Record(self._words, place)
-        record.set(NUMBER, self._taken)
-        return record
+        return Record(self._words, place, self._taken)
 
     def waits(self) -> None:
         """Whoever accepts has done what there was."""
@@ -193,7 +200,8 @@ class Stamps:
         self._forked.append(record)
 
     def reaped(self, record: Record, usage: struct_rusage) -> None:
-        record.set(NOTICED, self._awake)
+        # On another CPU it may have ended since.
+        record.set(NOTICED, max(self._awake, record.get(EXIT)))
         record.mark(REAPED)
         record.set(MINOR_FAULTS, usage.ru_minflt)
         record.set(VOLUNTARY, usage.ru_nvcsw)

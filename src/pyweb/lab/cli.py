@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -81,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, (about, run) in COMMANDS.items():
         one = commands.add_parser(name, help=about, description=about)
         one.set_defaults(run=run)
-        one.add_argument("--quick", action="store_true", help="a minute, and wider intervals")
+        one.add_argument("--quick", action="store_true", help="a minute, wider intervals")
         one.add_argument("--json", metavar="PATH", help="the figures as JSON; -: standard output")
-        one.add_argument("--blocks", type=_blocks, metavar="N", help="repeat so often [6, or 20]")
+        one.add_argument("--blocks", type=_blocks, metavar="N", help="repeat so often, at least 6")
         one.add_argument("--no-pin", action="store_true", help="leave the CPUs to the system")
     return parser
 
@@ -125,9 +126,13 @@ def _cannot_write(path: str) -> str | None:
     """Better said before a measurement than after it."""
     if path == "-":
         return None
+    is_new = not os.path.exists(path)
     try:
         with open(path, "a", encoding="utf-8"):
-            return None
+            pass
+        if is_new:
+            os.unlink(path)
+        return None
     except OSError as error:
         return f"--json {path}: {error.strerror}; name a file that can be written"
 
@@ -145,9 +150,14 @@ def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[st
     """Gives what is to be called at each step."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.description}"))  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Drawn at each step and not by a thread: that would be on a CPU that is measured.
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("", total=total)
-        yield lambda text: progress.update(task, advance=1, description=text)
+
+        def tick(text: str) -> None:
+            progress.update(task, advance=1, description=text, refresh=True)
+
+        yield tick
 
 
 # The commands.
@@ -157,7 +167,7 @@ def _ladder(
     options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
 ) -> dict[str, Any]:
     plan = _plan(options)
-    missing = tools.missing(["cc"])
+    missing = []
     rungs = available(LADDER, ENGINES)
     try:
         place.programs.extension("rung")
@@ -195,7 +205,7 @@ def _taxes(
         found = ladder.measure(place, plan, rungs, STAMPED, tick)
         fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
     sums = taxes(found, fault)
-    tell.on_top(console, facts, found.same, found.void, tools.missing(["cc"]))
+    tell.on_top(console, facts, found.same, found.void, [])
     for line in tell.taxes_lines(sums):
         console.print(line, highlight=False, soft_wrap=True)
     return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}
@@ -208,13 +218,14 @@ def _model(
     total = model.steps(quick=options.quick) + plan.blocks
     with _progress(console, "model", total) as tick:
         found = model.measure(place.programs, quick=options.quick, tick=tick, cpu=plan.servers)
-        case = own.hold(place, plan, found, found.hooks["pyweb's master"].fork, tick)
-    tell.on_top(console, facts, None, found.skipped, tools.missing(["cc"]))
-    cases = [*found.cases, *found.changes, case]
+        hooks = found.hooks.get("pyweb's master")
+        work = [own.hold(place, plan, found, hooks.fork, tick)] if hooks else []
+    tell.on_top(console, facts, found.same, [], found.skipped)
+    cases = [*found.cases, *found.changes, *work]
     for line in tell.model_lines(found):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(tell.cases_table(cases))
-    return found.as_data() | {"at_work": case.as_data()}
+    return found.as_data() | {"at_work": [one.as_data() for one in work]}
 
 
 def _load(

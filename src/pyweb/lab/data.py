@@ -57,6 +57,7 @@ def of_taxes(found: Taxes) -> dict[str, Any]:
         "residual_share": found.share.as_list(),
         "phases": {name: one.as_list() for name, one in found.phases.items()},
         "fault": found.fault.as_list(),
+        "from_parts": found.apart.as_list(),
         "minor_faults": found.faults,
         "context_switches": found.switches,
     }

@@ -67,8 +67,8 @@ class Model:
     def predict_change(
         self, *, mappings: float = 0, pages: float = 0, descriptors: float = 0
     ) -> Estimate:
-        """How much longer (ns) it takes when a process grows by this. It is the same process: by
-        how much it misses the line itself cancels out."""
+        """How much longer (ns) it takes when a process grows by this; as far off as points are,
+        for what it grows by may miss the line as they do."""
         return self._estimate(0, mappings, pages, descriptors)
 
     def predict_by_block(

@@ -2,9 +2,10 @@
 
 A script (python -S -m pyweb.lab.heaps), run in a small interpreter with what it shall be: `small`,
 nothing more; `master`, as pyweb's master is when it forks; `large-master`, with 50 MB more;
-`open-master`, with 200 descriptors more; or a number, so many MB of Python objects. On stdout, as c/forks.c: a line with its mappings, private pages and descriptors, and for
-each fork a line, here with the word `raw` (c/cycles.c) or `python` (os.fork, the child's os._exit,
-os.waitpid) before the two times in ns. The two sorts take turns (raw, python, python, raw).
+`open-master`, with 200 descriptors more; or a number, so many MB of Python objects. On stdout, as
+c/forks.c: a line with its mappings, private pages and descriptors, and for each fork a line, here
+with the word `raw` (c/cycles.c) or `python` (os.fork, the child's os._exit, os.waitpid) before the
+two times in ns. The two sorts take turns (raw, python, python, raw).
 
 Not here: who runs it, and what is made of the figures (model.py). What is imported here is a part
 of what is measured: only what a master imports too.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from .. import stamps
 from . import statistics
-from .phases import Attempt, Breakdown, breakdown
+from .phases import NAMES, Attempt, Breakdown, breakdown
 from .run import Failed, output
 from .rungs import AGAIN, NAME, PYWEB, SIZE, Place, Rung, Step
 from .servers import Server, running
@@ -23,6 +23,8 @@ from .statistics import Estimate
 # A void run is made again so often.
 _TRIES = 3
 _SECONDS = 120
+# Without these there is nothing to say.
+_INDISPENSABLE = (PYWEB, AGAIN)
 # One connection.
 _TOO_LONG = 5.0
 
@@ -42,18 +44,19 @@ class Plan:
 @dataclass
 class Measured:
     """By rung, one value a block. `walls`: from one connect to the next, us, without stamps.
-    `void`: runs that were thrown out, and why."""
+    `void`: runs that were thrown out, and why. `dropped`: rungs that could not be measured."""
 
     walls: dict[str, list[float]] = field(default_factory=dict)
     stamped: dict[str, list[Breakdown]] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
 
     def wall(self, rung: str) -> Estimate:
         return statistics.median(self.walls[rung])
 
     def phase(self, rung: str, *names: str) -> list[float]:
-        """Their sum, by block; without names: of all."""
-        return [sum(one.phases[n] for n in names or one.phases) for one in self.stamped[rung]]
+        """Their sum, by block."""
+        return [sum(one.phases[n] for n in names) for one in self.stamped[rung]]
 
     def elapsed(self, rung: str, *names: str) -> list[float]:
         """As phase, of what overlaps (phases.Breakdown); names that a rung has not are 0."""
@@ -77,7 +80,9 @@ class Difference:
 
     @property
     def agrees(self) -> bool | None:
-        return None if self.stamps is None else self.ladder.meets(self.stamps)
+        """None: it can't be said."""
+        known = self.stamps is not None and self.ladder.is_bounded and self.stamps.is_bounded
+        return self.ladder.meets(self.stamps) if self.stamps and known else None
 
 
 def count_of_runs(plan: Plan, rungs: Sequence[Rung], stamped: Sequence[str]) -> int:
@@ -94,9 +99,14 @@ def measure(
     """Failed: a rung can't be measured. CannotBuild. `tick` hears of each run that is done;
     `stamped`: names of the rungs that are also run with stamps."""
     found = Measured()
+    left = list(rungs)
     for block in range(plan.blocks):
-        for number in statistics.turns(len(rungs), block):
-            _take_turn(place, plan, rungs[number], stamped, found, block, tick)
+        for number in statistics.turns(len(left), block):
+            _take_turn(place, plan, left[number], stamped, found, block, tick)
+        left = [one for one in left if one.name not in found.dropped]
+    for name in found.dropped:
+        found.walls.pop(name, None)
+        found.stamped.pop(name, None)
     return found
 
 
@@ -121,8 +131,14 @@ def _take_turn(
 
     # So that the two of the A/A comparison, of which one has no stamps, are neighbours.
     runs = [with_stamps, plain] if rung.name in stamped else [plain]
-    for run in runs if block % 2 == 0 else reversed(runs):
-        run()
+    try:
+        for run in runs if block % 2 == 0 else reversed(runs):
+            run()
+    except Failed:
+        if rung.name in _INDISPENSABLE:
+            raise
+        found.dropped.append(rung.name)
+        found.void.append(f"{rung.title}: left out, for it failed {_TRIES} times")
 
 
 def _wall(attempts: Sequence[Attempt]) -> float:
@@ -191,7 +207,7 @@ def _difference(found: Measured, step: Step) -> Difference:
     ladder = statistics.difference(found.walls[step.a], found.walls[step.b])
     if not (step.a in found.stamped and step.b in found.stamped and step.phases):
         return Difference(step, ladder, None, None)
-    others = [name for name in found.stamped[step.a][0].phases if name not in step.phases]
+    others = [name for name in NAMES if name not in step.phases]
     seen, rest = (
         statistics.difference(found.phase(step.a, *names), found.phase(step.b, *names))
         for names in (step.phases, others)

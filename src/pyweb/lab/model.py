@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import heaps, machine, statistics
-from .build import Programs
+from .build import CannotBuild, Programs
 from .fit import Model, Point, fit
 from .run import Failed, output
 from .statistics import Estimate
@@ -56,6 +56,8 @@ _PLANTED = {
     heaps.LARGE: f"pyweb's master, {heaps.PLANTED_MB} MB more",
     heaps.OPEN: f"pyweb's master, {heaps.PLANTED_DESCRIPTORS} descriptors more",
 }
+# The same once more: what differs is noise.
+_AGAIN = "pyweb's master, again"
 _WITH_HOOKS = (heaps.SMALL, heaps.MASTER)
 
 Tick = Callable[[str], None]
@@ -108,7 +110,8 @@ class Hooks:
 @dataclass(frozen=True)
 class Findings:
     """`hooks`: by the name of the process, of those that are small: of a large heap they would be
-    the difference of two large numbers. `skipped`: a line for each that was not measured."""
+    the difference of two large numbers. `skipped`: a line for each that was not measured.
+    `same`: A/A, a cycle of pyweb's master against the same once more; None: not measured."""
 
     fork: Model
     cycle: Model
@@ -116,6 +119,7 @@ class Findings:
     changes: tuple[Case, ...]
     hooks: dict[str, Hooks]
     skipped: tuple[str, ...]
+    same: Estimate | None
 
     def as_data(self) -> dict[str, Any]:
         """For JSON; an interval is [value, low, high]."""
@@ -124,6 +128,7 @@ class Findings:
             "fork": self.fork.as_data(),
             "cycle": self.cycle.as_data(),
             "cases": [case.as_data() for case in self.cases],
+            "aa": self.same.as_list() if self.same else None,
             "changes": [case.as_data() for case in self.changes],
             "hooks": {name: hooks.as_data() for name, hooks in self.hooks.items()},
             "skipped": list(self.skipped),
@@ -165,22 +170,32 @@ def steps(*, quick: bool) -> int:
 def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> Findings:
     """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
     each process, with its name. build.CannotBuild, Failed."""
-    jobs = _jobs(quick)
+    jobs, skipped = _jobs(quick), _skipped(quick)
+    try:
+        programs.extension("cycles")
+    except CannotBuild as why:
+        skipped.append(f"all interpreters: {why}")
+        jobs = [job for job in jobs if not job.heap]
     runs = _all(jobs, programs, _BLOCKS[quick], tick, cpu)
     synthetic = [runs[job] for job in jobs if not job.heap]
     models = {what: fit([_point(one, i) for one in synthetic]) for i, what in _KINDS}
-    by_heap = {job.heap: runs[job] for job in jobs}
+    by_heap = {job.heap: runs[job] for job in jobs if job.name != _AGAIN}
+    again = [runs[job] for job in jobs if job.name == _AGAIN]
     held = {job.name: runs[job] for job in sorted(jobs, key=lambda job: _order(job.heap))
-            if job.heap and job.heap not in _PLANTED}  # fmt: skip
+            if job.heap in by_heap and job.heap not in _PLANTED and job.name != _AGAIN
+            and job.heap}  # fmt: skip
     return Findings(
         fork=models["fork"],
         cycle=models["cycle"],
         cases=tuple(_case(name, what, i, models[what], found)
                     for name, found in held.items() for i, what in _KINDS),
         changes=tuple(_change(more, i, what, models[what], by_heap)
-                      for more in _PLANTED for i, what in _KINDS),
-        hooks={job.name: _hooks(runs[job]) for job in jobs if job.heap in _WITH_HOOKS},
-        skipped=tuple(_skipped(quick)),
+                      for more in _PLANTED if more in by_heap for i, what in _KINDS),
+        hooks={job.name: _hooks(runs[job]) for job in jobs
+               if job.heap in _WITH_HOOKS and job.name != _AGAIN},
+        skipped=tuple(skipped),
+        same=statistics.ratio(_times(by_heap[heaps.MASTER], 1), _times(again[0], 1))
+        if again else None,
     )  # fmt: skip
 
 
@@ -200,6 +215,7 @@ def _jobs(quick: bool) -> list[_Job]:
     found = [_Job(_name(size), _count(size[1]), size=size) for size in design(quick)]
     found.append(_Job("a small interpreter", 40, heap=heaps.SMALL))
     found.append(_Job("pyweb's master", 40, heap=heaps.MASTER))
+    found.append(_Job(_AGAIN, 40, heap=heaps.MASTER))
     found += [_Job(name, 40, heap=heap) for heap, name in _PLANTED.items()]
     found.append(_Job("a heap of 100 MB", 12, heap="100"))
     if not quick and _has_memory():

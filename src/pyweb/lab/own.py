@@ -8,6 +8,7 @@ here: the model.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ def size_of(pid: int) -> Size:
     return Size(procfs.mappings(pid), private, len(procfs.descriptors(pid)))
 
 
-_PAGE = 4096
+_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def hold(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from .. import stamps
 from . import statistics
+from .run import Failed
 
 # (word, the phase that it ends, what that is).
 PHASES = (
@@ -75,11 +76,12 @@ class Breakdown:
 
 
 def breakdown(records: Sequence[tuple[int, ...]], attempts: Sequence[Attempt]) -> Breakdown:
-    """ValueError: fewer than four connections are whole."""
-    known = [one for one in records if one[stamps.ACCEPTED] >= attempts[0].begin]
+    """Failed: fewer than four connections are whole."""
+    # One that was parked before its first byte has another record.
+    known = [r for r in records if r[stamps.EXIT] and r[stamps.ACCEPTED] >= attempts[0].begin]
     periods = list(_periods(known, [one.begin for one in attempts]))
     if len(periods) < 4:
-        raise ValueError(f"stamps of {len(periods)} connections; 4 are the least")
+        raise Failed(f"stamps of {len(periods)} connections; 4 are the least")
     chosen = [periods[i] for i in statistics.middle([sum(one.values()) for one in periods])]
     means = {name: sum(one.get(name, 0) for one in chosen) / len(chosen) for name in NAMES}
     shown = {name: value / 1e3 for name, value in means.items()}

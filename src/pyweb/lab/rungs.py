@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .build import Programs
-from .phases import CLIENT, OF_THE_FORK
+from .phases import OF_THE_FORK
 from .servers import Command, family_command
 
 _PACKAGE = str(Path(__file__).parent.parent.parent)
@@ -143,13 +143,9 @@ SWITCHES: tuple[Rung, ...] = (
 _SERVING = ("prepare", "parse", "open", "decide", "send", "log", "leave")
 _PROCESS = ("fork", "start", "exit", "reap")
 
-# While a child is being taken down the client has its turn: its time, and that in which the server
-# sleeps, are hidden there.
-_HIDDEN = ("wake", CLIENT)
-
 STEPS: tuple[Step, ...] = (
-    Step("a process, nothing served", "c-close", "c-fork-exit", (*OF_THE_FORK, *_HIDDEN, "leave")),
-    Step("a process, in C", "c-serve", "c-fork-serve", (*OF_THE_FORK, *_HIDDEN, *_SERVING)),
+    Step("a process, nothing served", "c-close", "c-fork-exit", (*OF_THE_FORK, "leave")),
+    Step("a process, in C", "c-serve", "c-fork-serve", (*OF_THE_FORK, *_SERVING)),
     Step("CPython's mappings", "c-fork-serve", "c-loop-excluded", (*_PROCESS, *_SERVING)),
     Step("CPython's heap", "c-loop-excluded", "c-loop", (*_PROCESS, *_SERVING)),
     Step("Python accepts and reaps", "c-loop", "raw-fork", ("accept", *OF_THE_FORK)),
@@ -157,7 +153,7 @@ STEPS: tuple[Step, ...] = (
     Step("Python serves", "os-fork", "python-child", (*_SERVING, "exit")),
     Step("finalisation", "python-child", "finalised", ("leave", "exit", "reap", "books")),
     Step("pyweb's own", "python-child", PYWEB, ("accept", *OF_THE_FORK, *_SERVING)),
-    Step("a process, in pyweb", "prefork", PYWEB, ("accept", *OF_THE_FORK, *_HIDDEN, *_SERVING)),
+    Step("a process, in pyweb", "prefork", PYWEB, ("accept", *OF_THE_FORK, *_SERVING)),
     Step("engine python, forked", PYWEB, "fork-python", _SERVING),
     Step("engine python, not forked", "prefork", "prefork-python", _SERVING),
     Step("thread instead of prefork", "prefork", "thread", _SERVING),

@@ -26,6 +26,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def is_bounded(self) -> bool:
+        """Of too few values there is no interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
     def meets(self, other: Estimate) -> bool:
         """Do the intervals have a value in common?"""
         return self.low <= other.high and other.low <= self.high
@@ -125,8 +130,8 @@ def _pairs(a: Sequence[float], b: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def is_quiet(same: Estimate) -> bool:
-    """Of a comparison of one thing with itself."""
-    return QUIET[0] <= same.value <= QUIET[1]
+    """Of a comparison of one thing with itself. Without an interval nothing is known to be."""
+    return same.is_bounded and QUIET[0] <= same.value <= QUIET[1]
 
 
 def turns(count: int, block: int) -> list[int]:

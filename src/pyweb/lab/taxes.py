@@ -35,7 +35,10 @@ class Tax:
     stamps: Estimate
 
     @property
-    def agrees(self) -> bool:
+    def agrees(self) -> bool | None:
+        """None: it can't be said."""
+        if not (self.ladder.is_bounded and self.stamps.is_bounded):
+            return None
         return self.ladder.meets(self.stamps)
 
 
@@ -44,7 +47,8 @@ class Taxes:
     """us a connection; `residual` too, and as a share of `wall`. `in_c`: of the fork tax, what a
     small process in C has to pay. `process`: pyweb with a process for each connection, against a
     pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured
-    apart; `faults`, `switches`: how many a child of pyweb has."""
+    apart; `faults`: how many more a child of pyweb has than one in C; `switches`: of the CPU.
+    `apart`: `wall`, made up of parts that were measured without pyweb's forks."""
 
     wall: Estimate
     base: Estimate
@@ -57,6 +61,7 @@ class Taxes:
     same: Estimate
     phases: dict[str, Estimate]
     fault: Estimate
+    apart: Estimate
     faults: float
     switches: float
 
@@ -66,6 +71,8 @@ def taxes(found: Measured, fault: Estimate) -> Taxes:
     left = residuals(found)
     walls = found.walls[PYWEB]
     counts = [one.counts for one in found.stamped[PYWEB]]
+    in_c = [one.counts for one in found.stamped[FORKED]]
+    more = _faults(counts) - _faults(in_c)
     return Taxes(
         wall=found.wall(PYWEB),
         base=found.wall(BASE),
@@ -78,7 +85,8 @@ def taxes(found: Measured, fault: Estimate) -> Taxes:
         same=found.same,
         phases=phases_of(found),
         fault=fault,
-        faults=statistics.midmean([one["MINOR_FAULTS"] for one in counts]),
+        apart=statistics.median(_apart(found, fault.value * more)),
+        faults=more,
         switches=statistics.midmean([one["VOLUNTARY"] + one["INVOLUNTARY"] for one in counts]),
     )
 
@@ -88,17 +96,30 @@ def phases_of(found: Measured) -> dict[str, Estimate]:
     return {name: statistics.median(found.phase(PYWEB, name)) for name in NAMES}
 
 
+def _faults(counts: list[dict[str, float]]) -> float:
+    return statistics.midmean([one["MINOR_FAULTS"] for one in counts])
+
+
+def _apart(found: Measured, faults: float) -> list[float]:
+    """By block: the fork, from inside CPython but in C; what Python does, in a pool; and what page
+    faults make it cost in a new process. What is missing: os.fork's hooks, Python's share of the
+    accept loop, and whatever else is slower in a process that is new."""
+    walls = (found.walls[name] for name in (FORKED, POOL, BASE))
+    return [fork + pool - base + faults for fork, pool, base in zip(*walls, strict=True)]
+
+
 def _tax(found: Measured, a: str, b: str) -> Tax:
     return Tax(
         ladder=statistics.difference(found.walls[a], found.walls[b]),
-        stamps=statistics.difference(found.phase(a), found.phase(b)),
+        stamps=statistics.difference(found.phase(a, *_WORK), found.phase(b, *_WORK)),
     )
 
 
 def residuals(found: Measured) -> list[float]:
-    """By block. Explained is what client and server stamped as their work; and of the time in
-    which the server slept and woke, as much as the C server needs that doesn't fork. What pyweb
-    sleeps longer nobody explains, nor what the stamps themselves cost or hide."""
+    """By block: the wall time without stamps, less all stretches of time that the stamps name; of
+    those in which the server slept and woke, only as much as the C server needs that doesn't fork.
+    So it has what the stamps cost (then it is below 0), and what they don't see. That a stretch
+    has a name doesn't tell why it is so long: for that there is `Taxes.apart`."""
     waking = [min(*pair) for pair in zip(found.phase(PYWEB, "wake"), found.phase(BASE, "wake"),
                                          strict=True)]  # fmt: skip
     worked = found.phase(PYWEB, *_WORK, CLIENT)

@@ -54,26 +54,34 @@ def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, vo
     )
     if same is not None:
         verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
+        if not same.is_bounded:
+            verdict = "too few blocks to tell"
         style = "green" if is_quiet(same) else "bold red"
         low, high = QUIET
         console.print(Text(f"A/A {times(same)}, may be {low} to {high}: {verdict}", style=style))
     for line in void:
-        console.print(Text(f"void, and run again: {line}", style="bold red"))
+        console.print(Text(f"void: {line}", style="bold red"))
     for line in missing:
         console.print(Text(line, style="yellow"))
 
 
 def rungs_table(found: Measured, rungs: Sequence[Rung]) -> Table:
     table = Table("rung", title="One connection at a time: from one connect to the next")
-    for name in ("us", "times pyweb", "faults"):
+    for name in ("us", "times pyweb", "faults", "CPU us"):
         table.add_column(name, justify="right")
     for rung in rungs:
+        if rung.name not in found.walls:
+            continue
         ratio = statistics.ratio(found.walls[PYWEB], found.walls[rung.name])
-        counts = [one.counts.get("MINOR_FAULTS") for one in found.stamped.get(rung.name, ())]
-        faults = [one for one in counts if one is not None]
-        shown = f"{statistics.midmean(faults):.0f}" if faults else ""
-        table.add_row(rung.title, us(found.wall(rung.name)), times(ratio), shown)
+        told = (_counted(found, rung, word) for word in ("MINOR_FAULTS", "CPU_US"))
+        table.add_row(rung.title, us(found.wall(rung.name)), times(ratio), *told)
     return table
+
+
+def _counted(found: Measured, rung: Rung, word: str) -> str:
+    """Of a child, by wait4; nothing where there is none."""
+    counts = [one.counts[word] for one in found.stamped.get(rung.name, ()) if word in one.counts]
+    return f"{statistics.midmean(counts):.0f}" if counts else ""
 
 
 def steps_table(found: Sequence[Difference]) -> Table:
@@ -133,13 +141,15 @@ def rates_table(found: Throughput) -> Table:
     for name in found.servers:
         table.add_column(name, justify="right")
     for load, rates in found.rates.items():
-        table.add_row(load, *(_rate(found, load, name) for name in found.servers if name in rates))
+        cells = (_rate(found, load, name) if name in rates else "-" for name in found.servers)
+        table.add_row(load, *cells)
     return table
 
 
 def _rate(found: Throughput, load: str, name: str) -> str:
     rate = f"{found.rate(load, name).value:.0f}"
-    return rate if name == found.servers[0] else f"{rate}, x {times(found.ratio(load, name))}"
+    ratio = found.ratio(load, name)
+    return rate if ratio is None or name == found.servers[0] else f"{rate}, x {times(ratio)}"
 
 
 def latency_table(found: Throughput) -> Table:
@@ -158,9 +168,9 @@ def taxes_lines(found: Taxes) -> Iterator[str]:
     wall = found.wall.value
     yield f"wall time of a connection       {us(found.wall)} us: pyweb, mode fork, 1320 bytes"
     yield f"without fork, without Python    {us(found.base)} us: a C server on this machine"
-    yield f"fork tax          by ladder     {_of(found.fork.ladder, wall)}"
+    small = f"a small C process: {us(found.in_c)}"
+    yield f"fork tax          by ladder     {_of(found.fork.ladder, wall)}; {small}"
     yield f"                  by stamps     {_of(found.fork.stamps, wall)}: {_word(found.fork)}"
-    yield f"                  a small C process would pay {us(found.in_c)} us of it"
     yield f"interpreter tax   by ladder     {_of(found.interpreter.ladder, wall)}"
     yield (
         f"                  by stamps     {_of(found.interpreter.stamps, wall)}:"
@@ -171,8 +181,12 @@ def taxes_lines(found: Taxes) -> Iterator[str]:
         f" by stamps {us(found.process.stamps)}: {_word(found.process)}"
     )
     yield (
-        f"page faults of the child        {found.faults:.0f}, {us(found.fault)} us each:"
-        f" {found.faults * found.fault.value / wall:.0%} of it"
+        f"page faults of the child        {found.faults:.0f} more than in C, {us(found.fault)} us"
+        f" each: up to {found.faults * found.fault.value / wall:.0%} of it"
+    )
+    yield (
+        f"from parts measured apart       {us(found.apart)} us: fork in C, Python in a pool,"
+        f" faults; {1 - found.apart.value / wall:.0%} are left"
     )
     yield f"residual                        {us(found.residual)} us, {percent(found.share)} of it"
 
@@ -182,4 +196,4 @@ def _of(part: Estimate, wall: float) -> str:
 
 
 def _word(tax: Tax) -> str:
-    return "they agree" if tax.agrees else "THEY DISAGREE"
+    return {True: "they agree", False: "THEY DISAGREE", None: "too few blocks"}[tax.agrees]

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from . import load as loads
 from . import statistics
+from .build import CannotBuild
 from .ladder import Plan
 from .load import Target
 from .rungs import NAME, SIZE, Place, pyweb
@@ -36,10 +37,10 @@ _SECONDS = {True: 1, False: 3}
 
 @dataclass
 class Throughput:
-    """`rates`: load -> server -> requests/s, one a block. `latencies`: (server, share of its
+    """`rates`: load -> server -> requests/s by block. `latencies`: (server, share of its
     saturation) -> share of requests -> seconds. `void`: runs that were thrown out, and why."""
 
-    rates: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rates: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     waits: dict[tuple[str, float], list[dict[float, float]]] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
 
@@ -48,19 +49,19 @@ class Throughput:
         return list(SERVERS)
 
     def rate(self, load: str, server: str) -> Estimate:
-        return statistics.median(self.rates[load][server])
+        return statistics.median(list(self.rates[load][server].values()))
 
-    def ratio(self, load: str, server: str) -> Estimate:
-        """In blocks in which both were sound."""
-        pairs = zip(self.rates[load][DEFAULT], self.rates[load][server], strict=False)
-        return statistics.median([b / a for a, b in pairs])
+    def ratio(self, load: str, server: str) -> Estimate | None:
+        """Of the blocks in which both were sound; None: there are none."""
+        a, b = (self.rates[load].get(one, {}) for one in (DEFAULT, server))
+        both = sorted(a.keys() & b.keys())
+        return statistics.ratio([a[n] for n in both], [b[n] for n in both]) if both else None
 
     @property
     def same(self) -> Estimate | None:
-        """Of the first load; None: there was none."""
-        for load in self.rates:
-            return self.ratio(load, AGAIN)
-        return None
+        """Of the first load that both had; None: there was none."""
+        known = (self.ratio(load, AGAIN) for load in self.rates)
+        return next((one for one in known if one is not None), None)
 
     @property
     def latencies(self) -> dict[tuple[str, float], dict[float, Estimate]]:
@@ -97,20 +98,22 @@ def measure(place: Place, plan: Plan, *, quick: bool, tick: Callable[[str], None
     names = list(SERVERS)
     for block in range(plan.blocks):
         for number in statistics.turns(len(names), block):
-            _take_turn(place, plan, names[number], quick, found)
+            _take_turn(place, plan, names[number], quick, found, block)
             tick(names[number])
     return found
 
 
-def _take_turn(place: Place, plan: Plan, name: str, quick: bool, found: Throughput) -> None:
+def _take_turn(
+    place: Place, plan: Plan, name: str, quick: bool, found: Throughput, block: int
+) -> None:
     command = pyweb(*SERVERS[name])(place)
     with running(command, cpu=plan.servers) as server:
         target = Target(server.port, f"/{NAME}", SIZE, _launcher(plan))
         for load, run in _loads(target, quick).items():
             if sound := _insist(run, f"{name}, {load}", found):
-                found.rates.setdefault(load, {}).setdefault(name, []).append(sound.rate)
+                found.rates.setdefault(load, {}).setdefault(name, {})[block] = sound.rate
         if name != AGAIN:
-            _wait(place, target, name, quick, found)
+            _wait(place, target, name, quick, found, block)
 
 
 R = TypeVar("R", bound=loads.Run)
@@ -145,11 +148,16 @@ def _loads(target: Target, quick: bool) -> dict[str, Callable[[], loads.Run]]:
     return {load: known[load][1] for load in wanted if shutil.which(known[load][0])}
 
 
-def _wait(place: Place, target: Target, name: str, quick: bool, found: Throughput) -> None:
-    """At shares of what it has just carried."""
+def _wait(
+    place: Place, target: Target, name: str, quick: bool, found: Throughput, block: int
+) -> None:
+    """At shares of what it has just carried; other arrivals in each block."""
     if not any(shutil.which(tool) for tool in ("ab", "wrk")):
         return
-    program = place.programs.program("openloop")
+    try:
+        program = place.programs.program("openloop")
+    except CannotBuild:
+        return  # tools.missing tells it
     seconds = _SECONDS[quick]
     saturated = _insist(lambda: loads.saturation(target, seconds=seconds), name, found)
     if saturated is None:
@@ -157,7 +165,9 @@ def _wait(place: Place, target: Target, name: str, quick: bool, found: Throughpu
     for fraction in FRACTIONS[quick]:
 
         def run(share: float = fraction) -> loads.OpenRun:
-            return loads.latency_at(share, saturated, target, program, seconds=seconds)
+            return loads.latency_at(
+                share, saturated, target, program, seconds=seconds, seed=block + 1
+            )
 
         waits = _insist(run, f"{name}, open loop at {fraction:.0%}", found)
         if waits is not None:
