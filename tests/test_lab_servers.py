@@ -279,10 +279,16 @@ def test_a_void_run_is_told_and_made_again(place: Place, times: int) -> None:
 
 
 def test_three_tries_are_the_most(place: Place) -> None:
+    """Then the rung is left out, and told; unless it is what all is compared with."""
     moody = Fails(3)
-    with pytest.raises(Failed, match="failed 3"):
-        moody.measured(place)
+    found = moody.measured(place)
     assert moody.runs == 3
+    assert found.dropped == ["r"]
+    assert not found.walls
+    assert found.void[-1] == "moody: left out, for it failed 3 times"
+    plan = Plan(1, PLAN.connections, PLAN.warm, None, None)
+    with pytest.raises(Failed, match="failed 3"):
+        ladder.measure(place, plan, [Rung(PYWEB, "moody", Fails(3))], [], lambda _: None)
 
 
 def test_each_rung_has_a_run_a_block_there_and_back(place: Place) -> None:

@@ -114,6 +114,17 @@ def test_the_oldest_are_overwritten() -> None:
         assert [record[stamps.NUMBER] for record in stamps.read(fd)] == [3, 4, 5]
 
 
+def test_who_is_overtaken_writes_no_more() -> None:
+    """The ring has come round while a child lives: its record is another's."""
+    with memory(2) as (made, fd):
+        old, _, new = (made.accepted() for _ in range(3))
+        new.set(stamps.EXIT, 7)
+        old.mark(stamps.EXIT)
+        old.set(stamps.LOGGED, 9)
+        [one] = [record for record in stamps.read(fd) if record[stamps.NUMBER] == 3]
+        assert (one[stamps.EXIT], one[stamps.LOGGED]) == (7, 0)
+
+
 def test_shares_are_apart() -> None:
     with memory(8) as (made, fd):
         shares = [made.share(number, 4) for number in range(5)]

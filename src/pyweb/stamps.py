@@ -109,7 +109,7 @@ class Nothing(Record):
     def set(self, word: int, value: int) -> None:
         pass
 
-    def get(self, word: int) -> int:
+    def get(self, _word: int) -> int:
         return 0
 
 

@@ -26,6 +26,7 @@ from .run import Failed
 
 # For a server to say its port, or to end.
 _PATIENCE = 30.0
+_BREAKS_OFF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Records; more connections than that are not made to one server.
 RECORDS = 4096
 
@@ -145,6 +146,10 @@ class Server:
 
     def kill(self) -> None:
         """Whatever of it still lives; and what we hold of it is given back."""
+        with _undisturbed():
+            self._kill()
+
+    def _kill(self) -> None:
         self._end_all()
         for stream in (self._process.stdout, self._process.stderr):
             if stream:
@@ -159,6 +164,24 @@ class Server:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """^C and the like wait until the end of the block: no process may be left that nobody knows."""
+    heard: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        heard.append(number)
+
+    before = {one: signal.signal(one, note) for one in _BREAKS_OFF}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _open(pid: int) -> dict[int, str]:
@@ -191,7 +214,8 @@ def _start(command: Command, cpu: int | None, with_stamps: bool) -> Server:
         words += [word.replace("{fd}", str(memory)) for word in command.stamped]
     server = None
     try:
-        server = Server(_spawn(words, command.environ, memory, cpu), memory)
+        with _undisturbed():
+            server = Server(_spawn(words, command.environ, memory, cpu), memory)
         server.wait_until_it_serves()
     except BaseException as error:
         if server:
