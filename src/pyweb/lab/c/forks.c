@@ -1,8 +1,8 @@
 /* What fork(2) costs a process of a known size: forks MAPPINGS PAGES DESCRIPTORS COUNT
  *
  * It makes itself larger by so many mappings, private pages that have been written, and open
- * descriptors (two of five mappings have a page too); then it forks COUNT times, the child exits at once, and the parent waits for it.
- * On stdout: a line with what it really is (mappings, private pages, descriptors: counted, not
+ * descriptors (two of five mappings have a page too); then it forks COUNT times, the child exits at
+ * once, and the parent waits for it. On stdout: a line with what it really is (mappings, private pages, descriptors: counted, not
  * believed), and for each fork a line: ns until fork had returned in the parent, and ns until
  * wait4(2) had. Pages are the machine's (4 KiB on most).
  *
