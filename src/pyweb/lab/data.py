@@ -67,5 +67,6 @@ def _of_tax(one: Tax) -> dict[str, Any]:
     return {
         "ladder": one.ladder.as_list(),
         "stamps": one.stamps.as_list(),
+        "hidden": one.hidden.as_list(),
         "agrees": one.agrees,
     }

@@ -29,10 +29,12 @@ _WORK = tuple(name for name in NAMES if name not in _NOT_THE_SERVERS)
 
 @dataclass(frozen=True)
 class Tax:
-    """us a connection."""
+    """us a connection. `hidden`: by how much more client and server wait, by stamps: below 0, work
+    goes on where they had waited, and is cheaper by the ladder than it is."""
 
     ladder: Estimate
     stamps: Estimate
+    hidden: Estimate
 
     @property
     def agrees(self) -> bool | None:
@@ -112,6 +114,9 @@ def _tax(found: Measured, a: str, b: str) -> Tax:
     return Tax(
         ladder=statistics.difference(found.walls[a], found.walls[b]),
         stamps=statistics.difference(found.phase(a, *_WORK), found.phase(b, *_WORK)),
+        hidden=statistics.difference(
+            found.phase(a, *_NOT_THE_SERVERS), found.phase(b, *_NOT_THE_SERVERS)
+        ),
     )
 
 

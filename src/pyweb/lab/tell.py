@@ -196,4 +196,6 @@ def _of(part: Estimate, wall: float) -> str:
 
 
 def _word(tax: Tax) -> str:
-    return {True: "they agree", False: "THEY DISAGREE", None: "too few blocks"}[tax.agrees]
+    if tax.agrees is False:
+        return f"THEY DISAGREE; waiting changes by {us(tax.hidden)}"
+    return "they agree" if tax.agrees else "too few blocks"

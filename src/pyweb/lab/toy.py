@@ -122,7 +122,8 @@ def _python_child(toy: Toy, sock: socket.socket, record: Record, _number: int) -
 
 def _finalised_child(toy: Toy, sock: socket.socket, record: Record, _number: int) -> NoReturn:
     """Its connection ends with the process: else the client would be back before it is gone, and
-    children that are being finalised would pile up."""
+    children that are being finalised would pile up. So there is a copy of it that no object has."""
+    os.dup(sock.fileno())
     code = 1
     try:
         _converse(toy, sock, record)
