@@ -60,6 +60,15 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started meanwhile hears ^C: a background job of a shell ignores it, and so would its
+    heirs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def children_of(pid: int) -> list[int]:
     """Pids of direct children, zombies included."""
     found = []

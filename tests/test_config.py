@@ -80,6 +80,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("min-rate", "0", 0),
     ("access-log", "off", "off"),
     ("log-format", "json", "json"),
+    ("stamps", "4096", 4096),
     ("pid-file", "/run/pyweb.pid", "/run/pyweb.pid"),
     ("pid-file", "off", "off"),
     ("socket-mode", "0660", 0o660),
@@ -138,6 +139,7 @@ BAD: list[tuple[str, str]] = [
     *(("min-rate", text) for text in ("-1", "500K")),
     *(("access-log", text) for text in ("", "a\0b")),
     *(("log-format", text) for text in ("", "common", "JSON")),
+    *(("stamps", text) for text in ("-1", "1000001", "some")),
     *(("pid-file", text) for text in ("", "a\0b")),
     # 432 is what TOML makes of 0o660.
     *(("socket-mode", text) for text in (

@@ -56,7 +56,7 @@ def test_taxes_as_json(taxes: Done) -> None:
     assert machine["cpus"] == len(os.sched_getaffinity(0))
     assert machine["pinned"]
     assert answer["taxes"]["wall"][0] > answer["taxes"]["base"][0] > 0
-    assert set(answer["taxes"]["fork"]) == {"ladder", "stamps", "agrees"}
+    assert set(answer["taxes"]["fork"]) == {"ladder", "stamps", "hidden", "agrees"}
     assert_blocks(answer, 2)
 
 
@@ -187,6 +187,7 @@ def programs_of(scratch: Path) -> dict[int, str]:
     return found
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_broken_off(tmp_path: Path) -> None:
     """While a server in Python has a client (while one starts: test_lab_servers.py).
 

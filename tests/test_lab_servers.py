@@ -190,6 +190,7 @@ def test_the_server_ends_when_the_block_fails(place: Place) -> None:
     until(lambda: all(map(is_gone, family)), f"{family} to end")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_broken_off_while_it_starts() -> None:
     """Most of a run of pyweb is its start, so that is when ^C comes."""
     code = (

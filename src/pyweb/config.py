@@ -276,7 +276,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
     Option("stamps", whole(0, 1_000_000), "0", "N",
-           "records of where each connection's time goes, for pyweb-lab; 0: none", _SYSTEM),
+           "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
     Option("socket-mode", permissions, "off", "MODE",
            "permissions of unix sockets, as 0660; off: by the umask", _SYSTEM),
