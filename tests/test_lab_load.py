@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE, ServeFixture, Server, need, state_of, until
 
-from pyweb.lab import load, tools
+from pyweb.lab import guards, load, reports, tools
 from pyweb.lab.build import Programs
-from pyweb.lab.load import OpenRun, Report, Request, Run, Target, Void
+from pyweb.lab.load import OpenRun, Run, Target
+from pyweb.lab.reports import Report, Request, Void
 
 SIZE = 1320
 S = 1_000_000_000
@@ -87,7 +88,7 @@ NO_FAILURES = {"Failed requests": 0, "Non-2xx responses": 0, "Write errors": 0}
 
 
 def test_a_good_report_of_ab() -> None:
-    assert load.parse_ab(AB) == Report(
+    assert reports.parse_ab(AB) == Report(
         requests=300,
         seconds=0.73,
         rate=410.87,
@@ -97,12 +98,12 @@ def test_a_good_report_of_ab() -> None:
         length=1320,
         body=396000,
     )
-    assert load.parse_ab(AB_KEPT).kept == 300
-    load.check_failures(load.parse_ab(AB))
+    assert reports.parse_ab(AB_KEPT).kept == 300
+    guards.check_failures(reports.parse_ab(AB))
 
 
 def test_a_good_report_of_wrk() -> None:
-    assert load.parse_wrk(WRK) == Report(
+    assert reports.parse_wrk(WRK) == Report(
         requests=462,
         seconds=1.1,
         rate=418.6,
@@ -110,82 +111,82 @@ def test_a_good_report_of_wrk() -> None:
         latency=pytest.approx({0.5: 222e-6, 0.75: 0.0269, 0.9: 0.03098, 0.99: 1.04}),
         read=723.23 * 1024,
     )
-    load.check_failures(load.parse_wrk(WRK))
+    guards.check_failures(reports.parse_wrk(WRK))
 
 
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        (load.parse_ab(AB_LENGTHS), "Failed requests 20, Length 20"),
-        (load.parse_ab(AB_NON_2XX), "Non-2xx responses 100"),
-        (load.parse_ab(AB.replace("Total tr", "Write errors: 3\nTotal tr")), "Write errors 3"),
-        (load.parse_wrk(WRK_404), "Non-2xx or 3xx responses 417"),
-        (load.parse_wrk(WRK_BROKEN), "read 1808, timeout 10"),
+        (reports.parse_ab(AB_LENGTHS), "Failed requests 20, Length 20"),
+        (reports.parse_ab(AB_NON_2XX), "Non-2xx responses 100"),
+        (reports.parse_ab(AB.replace("Total tr", "Write errors: 3\nTotal tr")), "Write errors 3"),
+        (reports.parse_wrk(WRK_404), "Non-2xx or 3xx responses 417"),
+        (reports.parse_wrk(WRK_BROKEN), "read 1808, timeout 10"),
     ],
 )
 def test_failures_make_it_void(report: Report, words: str) -> None:
     with pytest.raises(Void, match=f"requests failed: {words}"):
-        load.check_failures(report)
+        guards.check_failures(report)
 
 
 @pytest.mark.parametrize("cut", ["Complete", "Failed", "Time taken", "HTML", "Document Length"])
 def test_half_a_report_is_none(cut: str) -> None:
     lines = [line for line in AB.splitlines() if not line.startswith(cut)]
     with pytest.raises(Void, match="without a whole report"):
-        load.parse_ab("\n".join(lines))
+        reports.parse_ab("\n".join(lines))
 
 
 def test_half_a_report_of_wrk_is_none() -> None:
     with pytest.raises(Void, match="unable to connect"):
-        load.parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
+        reports.parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
 # Guards, without a server.
 
 
 def report_of(**changes: object) -> Report:
-    return replace(load.parse_ab(AB), **changes)  # type: ignore[arg-type]
+    return replace(reports.parse_ab(AB), **changes)  # type: ignore[arg-type]
 
 
 def test_all_must_be_answered() -> None:
-    load.check_requests(report_of(), 300)
+    guards.check_requests(report_of(), 300)
     with pytest.raises(Void, match="300 requests were answered of 301"):
-        load.check_requests(report_of(), 301)
+        guards.check_requests(report_of(), 301)
 
 
 def test_bodies_must_have_their_length() -> None:
-    load.check_bodies(report_of(), 1320, 10)
-    load.check_bodies(report_of(body=396000 + 1320), 1320, 10)
+    guards.check_bodies(report_of(), 1320, 10)
+    guards.check_bodies(report_of(body=396000 + 1320), 1320, 10)
     for broken in (report_of(length=1321), report_of(body=395999), report_of(body=396000 * 2)):
         with pytest.raises(Void, match="bytes"):
-            load.check_bodies(broken, 1320, 10)
+            guards.check_bodies(broken, 1320, 10)
 
 
 def test_what_wrk_has_read_must_be_answers() -> None:
     """723.23 KB are 462 answers of 1603 bytes."""
-    report = load.parse_wrk(WRK)
-    load.check_read(report, 1603, 10)
+    report = reports.parse_wrk(WRK)
+    guards.check_read(report, 1603, 10)
     for other in (1550, 1650, 283):  # 283: the head alone, as of a 304
         with pytest.raises(Void, match="bytes came"):
-            load.check_read(report, other, 10)
+            guards.check_read(report, other, 10)
 
 
 def test_a_connection_for_each() -> None:
-    load.check_opened(300, 300)
-    load.check_opened(310, 300)
+    guards.check_opened(300, 300)
+    guards.check_opened(310, 300)
     with pytest.raises(Void, match="299 connections were opened for 300"):
-        load.check_opened(299, 300)
+        guards.check_opened(299, 300)
 
 
 def test_connections_must_be_kept() -> None:
     report = report_of(kept=300)
-    load.check_kept(report, opened=10, concurrency=10, stray=5)
-    load.check_kept(report, opened=10 + 3 + 5, concurrency=10, stray=5)
-    load.check_kept(report_of(), opened=10, concurrency=10, stray=5)
+    guards.check_kept(report, opened=10, concurrency=10, stray=5)
+    guards.check_kept(report, opened=10 + 3 + 5, concurrency=10, stray=5)
+    guards.check_kept(report_of(), opened=10, concurrency=10, stray=5)
     with pytest.raises(Void, match="keep-alive was not used"):
-        load.check_kept(report, opened=10 + 3 + 5 + 1, concurrency=10, stray=5)
+        guards.check_kept(report, opened=10 + 3 + 5 + 1, concurrency=10, stray=5)
     with pytest.raises(Void, match="used for 299 of 300"):
-        load.check_kept(report_of(kept=299), opened=10, concurrency=10, stray=5)
+        guards.check_kept(report_of(kept=299), opened=10, concurrency=10, stray=5)
 
 
 GOOD = Request(S, S + 1000, S + 2000, S + 3000, S + 1_000_000, 200, SIZE)
@@ -202,21 +203,21 @@ GOOD = Request(S, S + 1000, S + 2000, S + 3000, S + 1_000_000, 200, SIZE)
     ],
 )
 def test_one_bad_request_among_a_thousand(request_: Request, words: str) -> None:
-    load.check_each([GOOD] * 1000, SIZE)
+    guards.check_each([GOOD] * 1000, SIZE)
     with pytest.raises(Void, match=rf"requests failed: {words}.*\(of 1000\)"):
-        load.check_each([GOOD] * 999 + [request_], SIZE)
+        guards.check_each([GOOD] * 999 + [request_], SIZE)
 
 
 def test_a_generator_that_is_late_shows() -> None:
-    load.check_lateness([GOOD] * 1000)
+    guards.check_lateness([GOOD] * 1000)
     late = GOOD._replace(started=S + 500_000)
-    load.check_lateness([GOOD] * 999 + [late])
+    guards.check_lateness([GOOD] * 999 + [late])
     with pytest.raises(Void, match="its own lateness"):
-        load.check_lateness([GOOD] * 100 + [late] * 900)
+        guards.check_lateness([GOOD] * 100 + [late] * 900)
     # And the tail by itself.
     slow = GOOD._replace(started=S + 50_000_000, end=S + 60_000_000)
     with pytest.raises(Void, match="of the latency at 99%"):
-        load.check_lateness([GOOD] * 970 + [slow] * 30)
+        guards.check_lateness([GOOD] * 970 + [slow] * 30)
 
 
 def test_insist_three_times_at_most() -> None:
@@ -310,12 +311,12 @@ def open_lines(program: Path, target: Target, *numbers: object) -> list[Request]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=PATIENCE * 3, check=True
     )
-    return list(load.parse_openloop(done.stdout))
+    return list(reports.parse_openloop(done.stdout))
 
 
 def test_openloop_tells_of_all(target: Callable[..., Target], program: Path) -> None:
     each = open_lines(program, target(), 100, 200, 1)
-    load.check_each(each, SIZE)
+    guards.check_each(each, SIZE)
     assert len(each) == 200
     for one in each:
         assert one.scheduled <= one.started <= one.connected <= one.first_byte <= one.end
@@ -327,7 +328,7 @@ def test_a_large_answer_ends_with_its_last_byte(
 ) -> None:
     (site / "large").write_bytes(b"x" * 3_000_000)
     each = open_lines(program, Target(serve().port, "/large", 3_000_000), 20, 5, 1)
-    load.check_each(each, 3_000_000)
+    guards.check_each(each, 3_000_000)
     assert all(one.first_byte < one.end for one in each)
 
 
@@ -416,7 +417,7 @@ def test_reset_ones_are_told(program: Path, data: bytes) -> None:
     rude.join()
     assert [one.status for one in each] == [0] * 20
     with pytest.raises(Void, match="20 refused, broken off"):
-        load.check_each(each, SIZE)
+        guards.check_each(each, SIZE)
 
 
 def test_a_broken_head_is_no_status(program: Path) -> None:
@@ -450,7 +451,7 @@ def test_a_pause_of_the_server_is_felt_by_all_who_came_in_it(
     (site / "page").write_bytes(b"x" * SIZE)
     server = serve("--access-log", "off")
     each, begin, end = paused(server, program)
-    load.check_each(each, SIZE)
+    guards.check_each(each, SIZE)
     within = [one for one in each if begin <= one.scheduled <= end]
     expected = (end - begin) / S * 100
     assert 0.5 * expected <= len(within) <= 1.5 * expected
@@ -475,7 +476,7 @@ def paused(server: Server, program: Path) -> tuple[list[Request], int, int]:
         finally:
             os.kill(master, signal.SIGCONT)
         text, _ = loading.communicate(timeout=PATIENCE * 2)
-    return list(load.parse_openloop(text)), begin, end
+    return list(reports.parse_openloop(text)), begin, end
 
 
 def test_our_own_pause_is_told(target: Callable[..., Target], program: Path) -> None:
@@ -489,8 +490,8 @@ def test_our_own_pause_is_told(target: Callable[..., Target], program: Path) -> 
         end = time.monotonic_ns()
         loading.send_signal(signal.SIGCONT)
         text, _ = loading.communicate(timeout=PATIENCE * 2)
-    each = load.parse_openloop(text)
-    load.check_each(each, SIZE)
+    each = reports.parse_openloop(text)
+    guards.check_each(each, SIZE)
     within = [one for one in each if begin <= one.scheduled <= end]
     assert len(within) > 30
     assert all(one.started >= end for one in within)
@@ -498,7 +499,7 @@ def test_our_own_pause_is_told(target: Callable[..., Target], program: Path) -> 
     assert run.latest > 0.5
     assert run.latency[0.9] > 0.3  # of a third of all, who came in 0.7 s
     with pytest.raises(Void, match="its own lateness"):
-        load.check_lateness(each)
+        guards.check_lateness(each)
 
 
 def test_no_more_than_so_many_are_open(serve: ServeFixture, site: Path, program: Path) -> None:
@@ -511,17 +512,19 @@ def test_no_more_than_so_many_are_open(serve: ServeFixture, site: Path, program:
         time.sleep(1.5)  # all of the schedule
         os.kill(master, signal.SIGCONT)
         text, _ = loading.communicate(timeout=PATIENCE * 2)
-    each = load.parse_openloop(text)
+    each = reports.parse_openloop(text)
     assert [one.status for one in each] == [200] * 30 + [0] * 70
     assert {one.started for one in each[30:]} == {0}
     with pytest.raises(Void, match="70 not started"):
-        load.check_each(each, SIZE)
+        guards.check_each(each, SIZE)
 
 
 def test_saturation_and_a_share_of_it(target: Callable[..., Target], program: Path) -> None:
     need("wrk")
     there = target()
     saturated = load.saturation(there, seconds=1, concurrency=8)
+    with pytest.raises(ValueError, match=r"not 1\.5"):
+        load.latency_at(1.5, saturated, there, program)
 
     def half() -> OpenRun:
         return load.latency_at(0.3, saturated, there, program, seconds=1)
@@ -534,8 +537,6 @@ def test_saturation_and_a_share_of_it(target: Callable[..., Target], program: Pa
     assert run.requests == round(0.3 * saturated.rate)
     assert 0 < run.latency[0.5] <= run.latency[0.99]
     assert 0 <= run.late <= run.latest
-    with pytest.raises(ValueError, match=r"not 1\.5"):
-        load.latency_at(1.5, saturated, there, program)
 
 
 @pytest.mark.parametrize(

@@ -287,11 +287,6 @@ def test_a_quick_run_from_end_to_end(programs: Programs, monkeypatch: pytest.Mon
     assert [case["ok"] for case in data["cases"]] == [case.ok for case in found.cases]
 
 
-def test_the_hooks_alone(programs: Programs) -> None:
-    """os.fork and what the child and the parent do then takes longer than nothing."""
-    assert model.measure_hooks(programs, blocks=2, cpu=None).cycle.value > 0
-
-
 def test_a_case_is_well_when_the_intervals_meet() -> None:
     one = Estimate(1, 0.9, 1.1)
 

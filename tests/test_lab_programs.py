@@ -461,14 +461,6 @@ print(sum(" dc" in line for line in open("/proc/self/smaps") if line.startswith(
     assert left == "0"
 
 
-@pytest.mark.parametrize("excluded", ["", "rung.exclude_heap()"])
-def test_cycles(excluded: str, extension: Path) -> None:
-    text = run_script(extension, f"{excluded}\nfor pair in rung.cycles(50): print(*pair)")
-    pairs = [tuple(map(int, line.split())) for line in text.splitlines()]
-    assert len(pairs) == 50
-    assert all(0 < forked <= waited for forked, waited in pairs)
-
-
 # The client does not believe everything.
 
 

@@ -6,6 +6,7 @@ here (tests/test_layers.py):
  numbers      statistics  fit
  tools        build  tools  machine  run
  processes    toy  heaps
- measuring    load  servers  faults  phases  rungs  ladder  taxes  model  own  throughput
+ loads        reports  guards  load
+ measuring    servers  faults  phases  rungs  ladder  taxes  model  own  throughput
  telling      data  tell  cli  __main__
 """

@@ -24,6 +24,7 @@ from . import data, faults, ladder, machine, model, own, tell, throughput, tools
 from . import load as loads
 from .build import CannotBuild, Programs
 from .ladder import Plan
+from .reports import Void
 from .run import Failed
 from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, Place, available
 from .taxes import STAMPED, WANTED, phases_of, taxes
@@ -39,7 +40,7 @@ _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20)
 # Of tables that go to a file.
 _WIDTH = 120
 
-_FAILURES = (Failed, CannotBuild, loads.Void, loads.Missing, OSError)
+_FAILURES = (Failed, CannotBuild, Void, loads.Missing, OSError)
 
 # Those whose stamps say nothing that others' do not.
 _UNSTAMPED = ("pyweb again",)
@@ -109,7 +110,7 @@ def _measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 def _pinned(options: argparse.Namespace) -> str:
     servers, client = _cpus(options)
     if servers is None:
-        return "not pinned"
+        return tell.NOT_PINNED
     return f"servers on CPU {servers}, client on CPU {client}"
 
 
@@ -204,8 +205,10 @@ def _taxes(
     with _progress(console, "taxes", total) as tick:
         found = ladder.measure(place, plan, rungs, STAMPED, tick)
         fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
-    sums = taxes(found, fault)
     tell.on_top(console, facts, found.same, found.void, [])
+    if found.dropped:
+        raise Failed(f"without {', '.join(found.dropped)} there are no taxes")
+    sums = taxes(found, fault)
     for line in tell.taxes_lines(sums):
         console.print(line, highlight=False, soft_wrap=True)
     return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}

@@ -9,7 +9,8 @@ ab and wrk are closed loops: each of their clients waits for its answer before i
 say how much a server can do, at saturation. How long a client waits is asked by openloop, which
 starts its requests by a schedule (c/openloop.c says why that matters).
 
-Not here: which servers run, and how often a void run is tried again (the caller says so).
+Not here: what the tools say (reports.py), what makes a run void (guards.py), which servers run,
+and how often a void run is tried again (the caller says so).
 """
 
 from __future__ import annotations
@@ -21,30 +22,31 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from . import tools
+from .guards import (
+    SHARES,
+    check_bodies,
+    check_each,
+    check_failures,
+    check_kept,
+    check_lateness,
+    check_opened,
+    check_read,
+    check_requests,
+    percentile,
+)
+from .reports import Report, Request, Void, last_line, parse_ab, parse_openloop, parse_wrk
 
-# Of all that is told of latencies.
-SHARES = 0.5, 0.75, 0.9, 0.99
 # A tool that does not end is ended.
 _TOO_LONG = 120.0
-# openloop's lateness may be so much of any percentile that is told.
-_LATE = 0.05
 # Connections that others open on this machine meanwhile, beyond a hundredth of the requests.
 STRAY = 20
-# wrk rounds what it has read to two decimals of its unit.
-_ROUNDED = 0.005
 # How often `insist` tries.
 _TRIES = 3
 
 R = TypeVar("R")
-
-
-class Void(Exception):
-    """A run that says nothing; the text says which guard it broke, and how."""
 
 
 class Missing(Exception):
@@ -95,18 +97,6 @@ class Run:
     latency: Mapping[float, float]
 
 
-class Request(NamedTuple):
-    """A line of openloop: ns of CLOCK_MONOTONIC, 0: it never came to that."""
-
-    scheduled: int
-    started: int
-    connected: int
-    first_byte: int
-    end: int
-    status: int
-    bytes: int
-
-
 @dataclass(frozen=True)
 class OpenRun(Run):
     """latency is that from the scheduled start to the last byte.
@@ -119,184 +109,6 @@ class OpenRun(Run):
     late: float
     latest: float
     each: tuple[Request, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ab or wrk say. failures: each kind with its number; unknown numbers are None.
-
-    length    of the first answer's body
-    body      bytes of bodies
-    read      bytes in all, as far as two decimals tell
-    """
-
-    requests: int
-    seconds: float
-    rate: float
-    failures: Mapping[str, int]
-    latency: Mapping[float, float]
-    kept: int | None = None
-    length: int | None = None
-    body: int | None = None
-    read: float | None = None
-
-
-# Parsing: pure, of recorded texts as well.
-
-
-def parse_ab(text: str) -> Report:
-    """Void: it is no whole report."""
-    found = dict(re.findall(r"^([A-Z][^:\n]*):\s+([\d.]+)", text, re.MULTILINE))
-    failures = {"Failed requests": int(_need(found, "Failed requests", "ab"))}
-    # Only there when they are not 0.
-    for name in ("Non-2xx responses", "Write errors"):
-        failures[name] = int(found.get(name, 0))
-    kinds = re.search(r"^ +\((Connect: .*)\)$", text, re.MULTILINE)
-    for kind, number in re.findall(r"(\w+): (\d+)", kinds[1] if kinds else ""):
-        failures[kind] = int(number)
-    percentiles = re.findall(r"^ +(\d+)% +(\d+)(?: |$)", text, re.MULTILINE)
-    return Report(
-        requests=int(_need(found, "Complete requests", "ab")),
-        seconds=float(_need(found, "Time taken for tests", "ab")),
-        rate=float(_need(found, "Requests per second", "ab")),
-        failures=failures,
-        latency={int(share) / 100: int(ms) / 1e3 for share, ms in percentiles},
-        kept=int(found["Keep-Alive requests"]) if "Keep-Alive requests" in found else None,
-        length=int(_need(found, "Document Length", "ab")),
-        body=int(_need(found, "HTML transferred", "ab")),
-    )
-
-
-_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZES = {"B": 1.0, "KB": 2.0**10, "MB": 2.0**20, "GB": 2.0**30, "TB": 2.0**40}
-_WRK_TOTAL = re.compile(r"(\d+) requests in ([\d.]+)(us|ms|s|m|h), ([\d.]+)([KMGT]?B) read")
-
-
-def parse_wrk(text: str) -> Report:
-    """Void: it is no whole report."""
-    total = _WRK_TOTAL.search(text)
-    rate = re.search(r"Requests/sec: +([\d.]+)", text)
-    if not total or not rate:
-        raise Void(f"wrk ended without a whole report: {_last_line(text)}")
-    failures = {}
-    if odd := re.search(r"Non-2xx or 3xx responses: (\d+)", text):
-        failures["Non-2xx or 3xx responses"] = int(odd[1])
-    errors = re.search(r"Socket errors: (.*)", text)
-    for kind, number in re.findall(r"(\w+) (\d+)", errors[1] if errors else ""):
-        failures[kind] = int(number)
-    percentiles = re.findall(r"^ +(\d+)% +([\d.]+)(us|ms|s|m|h)$", text, re.MULTILINE)
-    return Report(
-        requests=int(total[1]),
-        seconds=float(total[2]) * _UNITS[total[3]],
-        rate=float(rate[1]),
-        failures=failures,
-        latency={int(share) / 100: float(t) * _UNITS[unit] for share, t, unit in percentiles},
-        read=float(total[4]) * _SIZES[total[5]],
-    )
-
-
-def parse_openloop(text: str) -> tuple[Request, ...]:
-    """Void: something else is in it."""
-    try:
-        return tuple(Request(*map(int, line.split())) for line in text.splitlines())
-    except (ValueError, TypeError):
-        raise Void(f"openloop's output has a line that is none: {_last_line(text)}") from None
-
-
-def _need(found: Mapping[str, str], name: str, tool: str) -> str:
-    if name not in found:
-        raise Void(f"{tool} ended without a whole report: no {name!r} in it")
-    return found[name]
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["nothing"])[-1]
-
-
-# Guards. Each raises Void, and is pure.
-
-
-def check_failures(report: Report) -> None:
-    """ab counts an answer of another length than the first as failed, wrk one that took 2 s."""
-    bad = [f"{name} {number}" for name, number in report.failures.items() if number]
-    if bad:
-        raise Void(f"requests failed: {', '.join(bad)} (of {report.requests})")
-
-
-def check_requests(report: Report, wanted: int) -> None:
-    if report.requests != wanted:
-        raise Void(f"{report.requests} requests were answered of {wanted}")
-
-
-def check_bodies(report: Report, size: int, concurrency: int) -> None:
-    """Of ab: what was under way when the last was counted may be in it."""
-    if report.length != size:
-        raise Void(f"the answer has {report.length} bytes, and not {size}")
-    low, high = report.requests * size, (report.requests + concurrency) * size
-    if report.body is None or not low <= report.body <= high:
-        raise Void(f"{report.body} bytes of content came, and not {low}")
-
-
-def check_read(report: Report, answer: int, concurrency: int) -> None:
-    """Of wrk, which knows nothing of lengths, and takes a 304 for an answer. `answer`: bytes of a
-    whole one."""
-    low = report.requests * answer * (1 - _ROUNDED)
-    high = (report.requests + concurrency) * answer * (1 + _ROUNDED)
-    if report.read is None or not low <= report.read <= high:
-        raise Void(f"{report.read} bytes came, and not about {report.requests * answer}")
-
-
-def check_opened(opened: int, requests: int) -> None:
-    """Of a load with a connection for each request. There may be others on the machine."""
-    if opened < requests:
-        raise Void(f"{opened} connections were opened for {requests} requests: some were kept")
-
-
-def check_kept(report: Report, opened: int, concurrency: int, stray: int) -> None:
-    """Of a load with few connections, and all requests on them."""
-    if report.kept is not None and report.kept < report.requests:
-        raise Void(f"keep-alive was used for {report.kept} of {report.requests} requests")
-    most = concurrency + report.requests // 100 + stray
-    if opened > most:
-        raise Void(
-            f"{opened} connections were opened for {report.requests} requests of {concurrency}"
-            " clients: keep-alive was not used, or somebody else is at work here"
-        )
-
-
-def check_each(each: Sequence[Request], size: int) -> None:
-    """Of openloop: nobody may be left out, whatever befell him."""
-    kinds = {
-        "not started, too many were open": [r for r in each if not r.started],
-        "refused, broken off or out of time": [r for r in each if r.started and not r.status],
-        "with a status other than 200": [r for r in each if r.status not in (0, 200)],
-        f"with other than {size} bytes": [r for r in each if r.status == 200 and r.bytes != size],
-    }
-    bad = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
-    if bad:
-        raise Void(f"requests failed: {'; '.join(bad)} (of {len(each)})")
-
-
-def check_lateness(each: Sequence[Request]) -> None:
-    """What openloop's own lateness does to a percentile must not matter.
-
-    The percentile of the lateness itself is no measure: a generator on a busy machine is late by a
-    time slice now and then, beside answers that take longer than that."""
-    for share in SHARES:
-        seen = _percentile([r.end - r.scheduled for r in each], share)
-        own = _percentile([r.end - r.started for r in each], share)
-        if seen > own * (1 + _LATE):
-            raise Void(
-                f"openloop could not keep to its schedule: of the latency at {share:.0%},"
-                f" {seen / 1e6:.2f} ms, {(seen - own) / 1e6:.2f} ms are its own lateness"
-            )
-
-
-def _percentile(values: Sequence[int], share: float) -> float:
-    return float(np.quantile(values, share))
-
-
-# Running.
 
 
 def passive_opens() -> int:
@@ -322,7 +134,7 @@ def _run(command: Sequence[str], target: Target) -> tuple[str, int]:
         raise Void(f"{Path(command[0]).name} did not end within {_TOO_LONG:g} s") from None
     if done.returncode:
         name = Path(command[0]).name
-        raise Void(f"{name} ended with {done.returncode}: {_last_line(done.stderr or done.stdout)}")
+        raise Void(f"{name} ended with {done.returncode}: {last_line(done.stderr or done.stdout)}")
     return done.stdout, passive_opens() - before
 
 
@@ -460,8 +272,8 @@ def open_run(each: Sequence[Request], opened: int) -> OpenRun:
         failed=0,
         opened=opened,
         kept=0,
-        latency={share: _percentile(took, share) / 1e9 for share in SHARES},
-        late=_percentile(late, 0.99) / 1e9,
+        latency={share: percentile(took, share) / 1e9 for share in SHARES},
+        late=percentile(late, 0.99) / 1e9,
         latest=max(late) / 1e9,
         each=tuple(each),
     )

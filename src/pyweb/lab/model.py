@@ -28,7 +28,7 @@ from .fit import Model, Point, fit
 from .run import Failed, output
 from .statistics import Estimate
 
-__all__ = ["Case", "Failed", "Findings", "Hooks", "Model", "measure", "measure_hooks"]
+__all__ = ["Case", "Failed", "Findings", "Hooks", "Model", "measure"]
 
 # Levels, from the lowest to the highest. What a master could have, and far beyond.
 _MAPPINGS = {True: (0, 100, 600), False: (0, 60, 250, 1000)}
@@ -197,13 +197,6 @@ def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> 
         same=statistics.ratio(_times(by_heap[heaps.MASTER], 1), _times(again[0], 1))
         if again else None,
     )  # fmt: skip
-
-
-def measure_hooks(programs: Programs, *, blocks: int, cpu: int | None) -> Hooks:
-    """In a process like pyweb's master alone: some 0.4 s a block. At least two blocks.
-    build.CannotBuild, Failed."""
-    job = _Job("pyweb's master", 40, heap=heaps.MASTER)
-    return _hooks(_all([job], programs, blocks, lambda _: None, cpu)[job])
 
 
 # The two times of a fork, in the order in which processes tell them.

@@ -22,6 +22,8 @@ from .statistics import QUIET, Estimate, is_quiet
 from .taxes import Tax, Taxes
 from .throughput import Throughput
 
+NOT_PINNED = "not pinned"
+
 
 def us(found: Estimate | None) -> str:
     """Microseconds, with their interval."""
@@ -59,6 +61,8 @@ def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, vo
         style = "green" if is_quiet(same) else "bold red"
         low, high = QUIET
         console.print(Text(f"A/A {times(same)}, may be {low} to {high}: {verdict}", style=style))
+    if facts.get("pinned") == NOT_PINNED:
+        console.print(Text(f"{NOT_PINNED}: phases overlap, and say less", style="yellow"))
     for line in void:
         console.print(Text(f"void: {line}", style="bold red"))
     for line in missing:

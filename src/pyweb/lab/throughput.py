@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 from . import load as loads
 from . import statistics
 from .build import CannotBuild
+from .guards import SHARES
 from .ladder import Plan
 from .load import Target
+from .reports import Void
 from .rungs import NAME, SIZE, Place, pyweb
 from .servers import running
 from .statistics import Estimate
@@ -66,7 +68,7 @@ class Throughput:
     @property
     def latencies(self) -> dict[tuple[str, float], dict[float, Estimate]]:
         return {
-            key: {s: statistics.median([one[s] for one in runs]) for s in loads.SHARES}
+            key: {s: statistics.median([one[s] for one in runs]) for s in SHARES}
             for key, runs in self.waits.items()
         }
 
@@ -123,7 +125,7 @@ def _insist(run: Callable[[], R], what: str, found: Throughput) -> R | None:
     """None: it was void as often as it was tried."""
     try:
         return loads.insist(run, found.void)
-    except loads.Void as why:
+    except Void as why:
         found.void.append(f"{what} is left out: {why}")
         return None
 

@@ -12,7 +12,6 @@
      serve(fd, path: bytes, file: bytes, number: int) -> bool
      exclude_heap() -> (mappings, bytes)
      include_heap()
-     cycles(n) -> [(ns, ns), ...]
      bound_life()
 
    Not here: the accept loop in C (loop.h), the work (path.h), the one in Python (toy.py). */
@@ -105,48 +104,6 @@ static PyObject *rung_serve(PyObject *Py_UNUSED(module), PyObject *arguments) {
 static PyObject *rung_bound_life(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing)) {
     bound_life();
     Py_RETURN_NONE;
-}
-
-/* What a fork of this process costs. */
-
-static int cycle(int64_t *forked, int64_t *waited) {
-    int64_t begin = now_ns();
-    pid_t pid = raw_fork(), ended;
-    if (pid == 0)
-        _exit(0);
-    *forked = now_ns() - begin;
-    if (pid < 0)
-        return -1;
-    do
-        ended = wait4(pid, NULL, 0, NULL);
-    while (ended < 0 && errno == EINTR);
-    *waited = now_ns() - begin;
-    return ended < 0 ? -1 : 0;
-}
-
-static int append_cycle(PyObject *list) {
-    int64_t forked, waited;
-    if (PyErr_CheckSignals() < 0)
-        return -1;
-    if (cycle(&forked, &waited) < 0) {
-        os_error();
-        return -1;
-    }
-    PyObject *pair = Py_BuildValue("(LL)", (long long)forked, (long long)waited);
-    int failed = pair ? PyList_Append(list, pair) : -1;
-    Py_XDECREF(pair);
-    return failed;
-}
-
-static PyObject *rung_cycles(PyObject *Py_UNUSED(module), PyObject *arguments) {
-    int count;
-    if (!PyArg_ParseTuple(arguments, "i:cycles", &count))
-        return NULL;
-    PyObject *list = PyList_New(0);
-    for (int i = 0; list && i < count; i++)
-        if (append_cycle(list) < 0)
-            Py_CLEAR(list);
-    return list;
 }
 
 /* The heap, left out of the fork.
@@ -353,10 +310,6 @@ static PyMethodDef methods[] = {
      "include_heap() there must be no os.fork. OSError, RuntimeError."},
     {"include_heap", rung_include_heap, METH_NOARGS,
      "include_heap()\n--\n\nUndo exclude_heap. OSError."},
-    {"cycles", rung_cycles, METH_VARARGS,
-     "cycles(count)\n--\n\n"
-     "Fork raw, let the child exit, wait for it; for each the ns from the beginning until fork\n"
-     "had returned, and until it was waited for. OSError."},
     {"bound_life", rung_bound_life, METH_NOARGS,
      "bound_life()\n--\n\nThis process gets SIGTERM when the one that started it ends, and SIGALRM\n"
      "after a quarter of an hour."},
