@@ -7,6 +7,6 @@ here (tests/test_layers.py):
  tools        build  tools  machine  run
  processes    toy  heaps
  loads        reports  guards  load
- measuring    servers  faults  phases  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  cli  __main__
+ measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
+ telling      data  tell  session  commands  cli  __main__
 """
