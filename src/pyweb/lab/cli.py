@@ -6,7 +6,6 @@ Not here: what is measured and how (commands.py).
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -16,20 +15,16 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from .build import CannotBuild, Programs
+from .build import Programs
 from .commands import COMMANDS
-from .load import Missing
-from .reports import Void
-from .run import Failed
+from .data import as_json
 from .rungs import Place
-from .session import Session, Unusable, check_writable
+from .session import FAILURES, Session, Unusable, check_writable
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 
 # Of tables that go to a file.
 _WIDTH = 120
-
-_FAILURES = (Failed, CannotBuild, Void, Missing, OSError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unusable as complaint:
         print(f"pyweb-lab: {complaint}", file=sys.stderr)
         return EXIT_USAGE
-    except _FAILURES as failure:
+    except FAILURES as failure:
         print(f"pyweb-lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -97,14 +92,11 @@ def _answered(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         if not command.measures:
             return {"command": options.command} | command.run(session)
         session.place.prepare()
-        facts = session.facts()
-        found = command.run(session)
-    return {"command": options.command, "quick": options.quick, "machine": facts} | found
+        return session.headed(command.run(session))
 
 
 def _write(path: str, answer: dict[str, Any]) -> None:
-    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
     if path == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(as_json(answer))
     else:
-        Path(path).write_text(text, "utf-8")
+        Path(path).write_text(as_json(answer), "utf-8")

@@ -8,17 +8,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..parse import ENGINES
-from . import data, faults, ladder, model, own, tell, throughput, tools
+from . import data, faults, ladder, model, own, reporting, tell, throughput, tools
 from .build import CannotBuild
 from .run import Failed
 from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, available
-from .session import Session
+from .session import Answer, Measure, Session
 from .taxes import STAMPED, WANTED, phases_of, taxes
-
-Answer = dict[str, Any]
 
 # Those whose stamps say nothing that others' do not.
 _UNSTAMPED = ("pyweb again",)
@@ -92,13 +89,17 @@ def measure_load(session: Session) -> Answer:
     return found.as_data()
 
 
+def make_report(session: Session) -> Answer:
+    return reporting.report(session, {name: COMMANDS[name].run for name in PARTS})
+
+
 @dataclass(frozen=True)
 class Command:
     """`arguments`: what it understands beside --json; `measures`: then also --quick, --blocks and
     --no-pin."""
 
     about: str
-    run: Callable[[Session], Answer]
+    run: Measure
     arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
     measures: bool = True
 
@@ -112,4 +113,8 @@ COMMANDS = {
                      measure_model),
     "load": Command("Requests/s and latencies of pyweb's modes, under ab, wrk and an open loop.",
                     measure_load),
+    "report": Command("All of these, on a page that one can look at.", make_report,
+                      reporting.arguments),
 }  # fmt: skip
+# Of a report, in the order in which they are measured.
+PARTS = ("ladder", "model", "load")

@@ -5,13 +5,19 @@ null: not known. Not here: what it means.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .ladder import Difference, Measured
 from .rungs import Rung
 from .statistics import Estimate
 from .taxes import Tax, Taxes
+
+
+def as_json(answer: Mapping[str, Any]) -> str:
+    """ValueError: a number that JSON has not."""
+    return json.dumps(answer, indent=1, allow_nan=False) + "\n"
 
 
 def of_ladder(

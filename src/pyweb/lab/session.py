@@ -16,16 +16,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import machine, tell
+from .build import CannotBuild
 from .ladder import Plan
+from .load import Missing
+from .reports import Void
+from .run import Failed
 from .rungs import Place
 
 Tick = Callable[[str], None]
+Answer = dict[str, Any]
 
 # Blocks, connections a run, and warm-up, by command; fewer blocks than six have no interval
 # (statistics.median).
 _QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (6, 60, 10)}
 _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
          "load": (10, 120, 20)}  # fmt: skip
+
+# What a measurement may end with: a line each.
+FAILURES = (Failed, CannotBuild, Void, Missing, OSError)
 
 
 class Unusable(Exception):
@@ -72,6 +80,10 @@ class Session:
         pinned = f"servers on CPU {servers}, client on CPU {client}"
         return machine.facts() | {"pinned": tell.NOT_PINNED if servers is None else pinned}
 
+    def headed(self, answer: Answer) -> Answer:
+        """With what every measurement says first."""
+        return {"command": self.command, "quick": self.quick, "machine": self.facts()} | answer
+
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Tick]:
         """Gives what is to be called at each step, with its name."""
@@ -92,3 +104,6 @@ class Session:
         """Whole lines, wherever a terminal ends."""
         for line in lines:
             self.console.print(line, highlight=False, soft_wrap=True)
+
+
+Measure = Callable[[Session], Answer]
