@@ -147,6 +147,12 @@ def _tool(name: str) -> str:
 def answer_size(target: Target, *, closing: bool) -> int:
     """Bytes of a whole answer, head and all, of which we have looked at one. Void: it is none that
     is expected."""
+    return len(answer_head(target, closing=closing)) + 4 + target.size
+
+
+def answer_head(target: Target, *, closing: bool = True) -> bytes:
+    """Of one that was looked at, without the empty line. Void: it is none that is expected, or has
+    less content than it says."""
     connection = "Connection: close\r\n" if closing else ""
     request = f"GET {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{connection}\r\n".encode()
     try:
@@ -157,20 +163,28 @@ def answer_size(target: Target, *, closing: bool) -> int:
         raise Void(f"{target.url}: {error.strerror or error}") from None
 
 
-def _take_answer(sock: socket.socket, target: Target) -> int:
-    data = b""
-    while not data.partition(b"\r\n\r\n")[1]:
-        piece = sock.recv(65536)
-        if not piece:
-            raise Void(f"{target.url}: no whole answer")
-        data += piece
-    head = data.partition(b"\r\n\r\n")[0]
+def _take_answer(sock: socket.socket, target: Target) -> bytes:
+    data = _more(sock, target, b"", b"\r\n\r\n")
+    head, _, content = data.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1].decode("latin-1")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     if status != "200" or length is None or int(length[1]) != target.size:
         told = length[1].decode() if length else "an unknown number of"
         raise Void(f"{target.url}: status {status}, {told} bytes, and not 200, {target.size}")
-    return len(head) + 4 + target.size
+    while len(content) < target.size:
+        content = _more(sock, target, content, b"")
+    return head
+
+
+def _more(sock: socket.socket, target: Target, data: bytes, until: bytes) -> bytes:
+    """Until that is in it; b"": one piece more."""
+    while True:
+        piece = sock.recv(65536)
+        if not piece:
+            raise Void(f"{target.url}: no whole answer")
+        data += piece
+        if until in data:
+            return data
 
 
 def _passed(name: str, report: Report, opened: int) -> Run:

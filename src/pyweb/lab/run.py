@@ -16,8 +16,8 @@ class Failed(Exception):
     """What was measured did not do what it should: a line that says what."""
 
 
-def output(words: Sequence[str], *, cpu: int | None, seconds: float) -> str:
-    """All that it wrote to stdout. Failed: its last words, or that it took longer than that."""
+def output(words: Sequence[str], *, cpu: int | None, seconds: float, both: bool = False) -> str:
+    """All that it wrote to stdout, and to stderr if `both`. Failed: its last words, or that it took longer than that."""
     try:
         with pinned(cpu):
             done = subprocess.run(
@@ -33,7 +33,7 @@ def output(words: Sequence[str], *, cpu: int | None, seconds: float) -> str:
     if done.returncode:
         ended = f"{_name(words)} ended: {done.returncode}"
         raise Failed((done.stderr.strip().splitlines() or [ended])[-1])
-    return done.stdout
+    return done.stdout + done.stderr if both else done.stdout
 
 
 def _name(words: Sequence[str]) -> str:

@@ -1,0 +1,198 @@
+"""The article's own experiment, made again: its two loads by ab, the process limit that ended its
+server, and the connection pool that it ends with.
+
+Shell's Home, 2009-10-21: a Python server that forks for each connection answered 70 requests/s of
+`ab -n 1000 -c 100`, and died of [Errno 11] under `ab -n 10000 -c 100`; Apache beside it answered
+1,264. Here all are measured in turn, on one machine; a run in which a request failed is told, and
+has no figure. Not here: how servers are started (peers.py), and how it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from . import limits, statistics
+from . import load as loads
+from .load import Run, Target
+from .reports import Void
+from .run import Failed
+from .rungs import NAME, SIZE
+from .statistics import Estimate
+from .visitors import ANSWERED, Visit, visit
+
+# What the article says, of its own machine.
+PUBLISHED = {
+    "server": {"rate": 70.48, "mean_ms": 127, "max_ms": 12_395},
+    "apache": {"rate": 1263.56},
+}
+CONCURRENCY = 100
+LOADS = {"ab -n 1000 -c 100": 1000, "ab -n 10000 -c 100": 10_000}
+# Of a pool that a client keeps.
+POOLED = 10
+_POOL_REQUESTS = {True: 500, False: 2000}
+# At the limit: twice as many clients as there may be processes.
+PROCESSES = 100
+_VISIT = Visit(count=200, hold=1.0, patience=30.0)
+
+KIND, PYWEB, AGAIN = "plainfork", "pyweb fork", "pyweb fork again"
+SERVERS = (KIND, PYWEB, AGAIN, "pyweb prefork", "pyweb thread", "apache")
+# Those that keep connections; and those that the limit is tried on.
+KEEPING = (PYWEB, "pyweb prefork", "pyweb thread", "apache")
+LIMITED = (KIND, PYWEB, "pyweb prefork", "apache")
+
+
+@dataclass(frozen=True)
+class AtLimit:
+    """`ends`: how many clients had which end (visitors.py). `alive`: it still ran; `again`: it
+    answered one more client afterwards, the limit being lifted. `said`: its last line."""
+
+    ends: Mapping[str, int]
+    alive: bool
+    again: bool
+    said: str
+
+
+class Guest(Protocol):
+    """A server that runs: see peer_server.py."""
+
+    port: int
+
+    def family(self) -> list[int]: ...
+
+    def last_words(self) -> str: ...
+
+
+# Starts a server by its name, as a user (None: as us), until the end of the block. Failed.
+Start = Callable[[str, int | None], AbstractContextManager[Guest]]
+Tick = Callable[[str], None]
+
+
+@dataclass
+class Article:
+    """`runs`: load -> server -> block -> what ab said. `kept` and `anew`: server -> block -> us a
+    request. `failures`: load -> server -> a line for each run that failed. `missing`: a line for
+    each server that does not start."""
+
+    runs: dict[str, dict[str, dict[int, Run]]] = field(default_factory=dict)
+    kept: dict[str, dict[int, float]] = field(default_factory=dict)
+    anew: dict[str, dict[int, float]] = field(default_factory=dict)
+    failures: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    limit: dict[str, AtLimit] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> Estimate | None:
+        """A/A; None: there is no block in which both were sound."""
+        return next((found for load in self.runs if (found := self.ratio(load, PYWEB, AGAIN))), None)
+
+    def ratio(self, load: str, a: str, b: str) -> Estimate | None:
+        """Of b's requests/s to a's, of the blocks in which both were sound."""
+        return _ratio(*({n: run.rate for n, run in self.runs.get(load, {}).get(one, {}).items()}
+                        for one in (a, b)))  # fmt: skip
+
+
+def _ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
+    both = sorted(a.keys() & b.keys())
+    return statistics.ratio([a[n] for n in both], [b[n] for n in both]) if both else None
+
+
+def steps(blocks: int) -> int:
+    """How often `measure` ticks."""
+    return blocks * (len(SERVERS) + len(KEEPING)) + len(LIMITED)
+
+
+def measure(start: Start, blocks: int, *, quick: bool, tick: Tick) -> Article:
+    """`quick`: of the load of 10,000 requests one run each."""
+    found = Article()
+    for block in range(blocks):
+        for number in statistics.turns(len(SERVERS), block):
+            _loads(start, SERVERS[number], found, block, quick)
+            tick(SERVERS[number])
+        for number in statistics.turns(len(KEEPING), block):
+            _pool(start, KEEPING[number], found, block, _POOL_REQUESTS[quick])
+            tick(f"{KEEPING[number]}, a pool of connections")
+    for name in LIMITED:
+        _at_the_limit(start, name, found)
+        tick(f"{name}, at its process limit")
+    return found
+
+
+def _loads(start: Start, name: str, found: Article, block: int, quick: bool) -> None:
+    for load, requests in LOADS.items():
+        if quick and block and requests == max(LOADS.values()):
+            continue
+
+        def run(target: Target, requests: int = requests) -> Run:
+            return loads.ab(target, requests=requests, concurrency=CONCURRENCY)
+
+        sound = _run(start, name, run, found.failures.setdefault(load, {}), found)
+        if sound is not None:
+            found.runs.setdefault(load, {}).setdefault(name, {})[block] = sound
+
+
+POOL = "a pool of connections"
+
+
+def _pool(start: Start, name: str, found: Article, block: int, requests: int) -> None:
+    def kept(target: Target) -> Run:
+        return loads.ab_kept(target, requests=requests, concurrency=POOLED)
+
+    def anew(target: Target) -> Run:
+        return loads.ab(target, requests=requests, concurrency=POOLED)
+
+    for run, times in ((kept, found.kept), (anew, found.anew)):
+        sound = _run(start, name, run, found.failures.setdefault(POOL, {}), found)
+        if sound is not None:
+            times.setdefault(name, {})[block] = 1e6 / sound.rate
+
+
+def _run(
+    start: Start,
+    name: str,
+    run: Callable[[Target], Run],
+    failures: dict[str, list[str]],
+    found: Article,
+) -> Run | None:
+    """Of a fresh server. None: it has no figure, and why is noted."""
+    try:
+        with start(name, None) as server:
+            return run(Target(server.port, f"/{NAME}", SIZE))
+    except Void as why:
+        failures.setdefault(name, []).append(str(why))
+    except Failed as why:
+        if str(why) not in found.missing:
+            found.missing.append(str(why))
+    return None
+
+
+def _at_the_limit(start: Start, name: str, found: Article) -> None:
+    """A server that dies of it is no failed measurement: that is what is asked."""
+    uid = limits.user()
+    try:
+        with start(name, uid) as server:
+            found.limit[name] = _press(server, uid)
+    except Failed as why:
+        if name not in found.limit:
+            found.missing.append(f"at the process limit: {why}")
+
+
+def _press(server: Guest, uid: int) -> AtLimit:
+    family = server.family()
+    with limits.limited(family, uid, PROCESSES):
+        ends = visit(server.port, f"/{NAME}", SIZE, _VISIT)
+        alive = _lives(family[0])
+    again = visit(server.port, f"/{NAME}", SIZE, replace(_VISIT, count=1, hold=0.0))
+    return AtLimit(dict(ends), alive, again[ANSWERED] == 1, server.last_words())
+
+
+def _lives(pid: int) -> bool:
+    """A zombie doesn't."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,59 @@
+"""A running server gets a limit of processes (RLIMIT_NPROC, getrlimit(2)), and loses it again.
+
+The kernel counts all processes and threads of a user, and spares root: so where we are root the
+server has to be another user's, one that nobody else is. Not here: what is done to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Nobody's, of those that Debian gives to no user (uid_t above 65536, below systemd's).
+SPARE_UID = 70_001
+
+
+def user() -> int:
+    """Whose the server is to be."""
+    return SPARE_UID if os.geteuid() == 0 else os.geteuid()
+
+
+@contextlib.contextmanager
+def limited(pids: Iterable[int], uid: int, more: int) -> Iterator[None]:
+    """Until the end of the block these processes, and what they start, may start `more` than the
+    user has now. Only the soft limit is set: anybody may lift that again. OSError."""
+    room = tasks(uid) + more
+    before = {pid: resource.prlimit(pid, resource.RLIMIT_NPROC) for pid in pids}
+    for pid, (_, hard) in before.items():
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (room, hard))
+    try:
+        yield
+    finally:
+        for pid, limits in before.items():
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NPROC, limits)
+
+
+def tasks(uid: int) -> int:
+    """Processes and threads, zombies too: what the limit counts."""
+    return sum(_threads(path) for path in Path("/proc").glob("[0-9]*/status") if _is_of(path, uid))
+
+
+def _is_of(path: Path, uid: int) -> bool:
+    return bool(re.search(rf"^Uid:\t{uid}\t", _text(path), re.MULTILINE))
+
+
+def _threads(path: Path) -> int:
+    found = re.search(r"^Threads:\t(\d+)$", _text(path), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""  # it has gone meanwhile
