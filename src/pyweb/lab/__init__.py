@@ -8,5 +8,7 @@ here (tests/test_layers.py):
  processes    toy  heaps
  loads        reports  guards  load  visitors
  measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  session  reporting  commands  cli  __main__
+ telling      data  tell  session
+ page         forms  layout  canvas  plots  curves  of_ladder  doubts  page
+ asking       reporting  commands  cli  __main__
 """
