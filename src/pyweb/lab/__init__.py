@@ -9,6 +9,7 @@ here (tests/test_layers.py):
  loads        reports  guards  load  visitors
  measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
  telling      data  tell  session
- page         forms  layout  canvas  plots  curves  of_ladder  doubts  page
+ drawing      forms  layout  canvas  plots  curves
+ page         of_ladder  of_servers  of_model  doubts  page
  asking       reporting  commands  cli  __main__
 """

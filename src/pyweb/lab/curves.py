@@ -18,6 +18,8 @@ from .statistics import Estimate
 
 _WIDE_LABELS = 292.0
 _MARKS = ("o", "s", "D", "^", "v", "P")
+# The same for a legend in text.
+SYMBOLS = ("●", "■", "◆", "▲", "▼", "✚")
 _DASHES = ("-", (0, (5, 2)), (0, (2, 2)), "-.", (0, (8, 2)), ":")
 
 
@@ -159,8 +161,7 @@ def _finish(axes: Axes, narrow: bool, is_log: bool) -> None:
 def _line(axes: Axes, one: Line, number: int, narrow: bool) -> None:
     color = ink(one.ink)
     if one.x:
-        axes.plot(one.x, one.y, color=color, linewidth=1.8, dashes=(None, None)
-                  if number == 0 else (5, 2))  # fmt: skip
+        axes.plot(one.x, one.y, color=color, linewidth=1.8, linestyle=_DASHES[number % len(_DASHES)])  # fmt: skip
     for x, found in one.found:
         if found.is_bounded and found.low > 0:
             axes.plot([x, x], [found.low, found.high], color=color, linewidth=2.0)

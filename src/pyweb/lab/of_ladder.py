@@ -150,8 +150,8 @@ def _connection(ladder: Part) -> Section:
     return Section(
         name, title,
         lead=f"{number(wall)} us from its client's connect(2) until it saw the end (dashed)."
-        " Client, master and child on one clock; on a CPU that two share, a stretch has what the other did"
-        " meanwhile.",
+        " Client, master and child on one clock; on a CPU that two share, a stretch has what the"
+        " other did meanwhile.",
         picture=plots.waterfall(name, "A waterfall of one connection", spans, wall),
         legend=LEGEND, tables=(table,),
     )  # fmt: skip
