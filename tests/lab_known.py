@@ -1,5 +1,5 @@
-"""An answer of `pyweb-lab report` as it could be, in round numbers, so that a test can tell what must
-be on the page. A connection takes 4,000 us: 100 in a C server, 400 for the fork, 3,500 for Python.
+"""An answer of `pyweb-lab report` as it could be, in round numbers: tests know what must be on the
+page. A connection takes 4,000 us: 100 in a C server, 400 for the fork, 3,500 for Python.
 """
 
 from __future__ import annotations
@@ -134,6 +134,10 @@ def _latency(server: str, share: float, p50: float) -> dict[str, Any]:
     }
 
 
+# Seconds.
+_MEDIANS = {"fork": 0.004, "prefork": 0.0005, "thread": 0.0006}
+
+
 def load() -> dict[str, Any]:
     rates = {"fork": 250.0, "fork again": 251.0, "prefork": 2000.0, "thread": 1800.0}
     return {
@@ -142,21 +146,20 @@ def load() -> dict[str, Any]:
                   for name, by in (("ab", 1.0), ("wrk", 1.2))},
         "latencies": [_latency(server, share, p50 * (1 + share))
                       for share in (0.5, 0.7)
-                      for server, p50 in (("fork", 0.004), ("prefork", 0.0005), ("thread", 0.0006))],
+                      for server, p50 in _MEDIANS.items()],
         "blocks": {},
     }  # fmt: skip
 
 
 def peers() -> dict[str, Any]:
-    def row(name: str) -> dict[str, Any]:
+    def row(name: str, reference: str) -> dict[str, Any]:
         if name not in RATES:
             return {"rate": None, "ratio": None, "cpu_us": None, "memory_kb": None, "runs": 0,
                     "failures": [FAILED]}  # fmt: skip
-        return {"rate": about(RATES[name]), "ratio": about(RATES[name] / 250),
+        return {"rate": about(RATES[name]), "ratio": about(RATES[name] / RATES[reference]),
                 "cpu_us": about(1e6 / RATES[name]), "memory_kb": about(20_480.0), "runs": 8,
                 "failures": []}  # fmt: skip
 
-    rows = {name: row(name) for name in PEERS}
     return {
         "command": "peers", "quick": False, "aa": [1.002, 0.99, 1.013], "void": [], "missing": [],
         "setting": ["all processes of a server on CPU 1, its client on CPU 0",
@@ -167,9 +170,10 @@ def peers() -> dict[str, Any]:
                   for name in PEERS],
         "loads": {
             "ab": {"about": "a connection for each request, 50 at a time",
-                   "reference": "pyweb fork", "rows": rows},
+                   "reference": "pyweb fork",
+                   "rows": {one: row(one, "pyweb fork") for one in PEERS}},
             "wrk": {"about": "kept connections, 50 at a time", "reference": "pyweb prefork",
-                    "rows": rows},
+                    "rows": {one: row(one, "pyweb prefork") for one in PEERS}},
         },
         "latencies": [_latency("nginx", 0.5, 0.0001)], "blocks": {},
     }  # fmt: skip
@@ -213,7 +217,8 @@ def article() -> dict[str, Any]:
 def report() -> dict[str, Any]:
     """Quiet, and nothing is missing."""
     machine = {
-        "cpu": "a CPU", "cpus": 2, "memory_mb": 16_000, "kernel": "6.1.0", "python": "CPython 3.11.2",
+        "cpu": "a CPU", "cpus": 2, "memory_mb": 16_000, "kernel": "6.1.0",
+        "python": "CPython 3.11.2",
         "compiler": "cc 12.2.0", "libc": "glibc 2.36", "clocksource": "tsc",
         "huge_pages": "madvise", "ticks_for_cpu_accounting": "yes", "pyweb": "0.1.0",
         "engines": ["cython", "python"], "pinned": "servers on CPU 1, client on CPU 0",

@@ -21,13 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # What can be drawn with; the page's style says what they look like.
-INKS = ("ink", "faint", "line", "paper", "fork", "process", "books", "serve", "wait", "base")
+INKS = ("ink", "faint", "line", "paper", "fork", "process", "books", "serve", "wait")
 _STAND_INS = {ink: f"#fe{number:02x}ef" for number, ink in enumerate(INKS)}
 # Of lines that are to be told apart, beside their dashes and marks.
 SERIES = ("serve", "fork", "books", "process", "wait", "ink")
 
 # Units of the figure: a pixel of a page, as long as it has room.
-WIDTHS = {False: 880, True: 350}
+WIDTHS = {False: 940, True: 350}
 FONT = 13
 _DPI = 72  # then matplotlib's points are such units too
 _LONGEST = 40

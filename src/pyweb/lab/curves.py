@@ -14,9 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from .canvas import SERIES, figure, ink, picture, place, short
+from .forms import number as written
+from .layout import Key
 from .statistics import Estimate
 
 _WIDE_LABELS = 292.0
+# Between the marks of one row.
+_APART = 11.0
+# Under text that lies on a line.
+_ON_PAPER = {"facecolor": ink("paper"), "edgecolor": "none", "pad": 1.0}
 _MARKS = ("o", "s", "D", "^", "v", "P")
 # The same for a legend in text.
 SYMBOLS = ("●", "■", "◆", "▲", "▼", "✚")
@@ -34,14 +40,24 @@ class Dots:
 
 @dataclass(frozen=True)
 class Line:
-    """`x`, `y`: of the same length. `found`: points with their intervals."""
+    """`series`: its colour, dashes and marks. `x`, `y`: of the same length. `found`: points with
+    their intervals."""
 
     title: str
-    ink: str
+    series: int
     x: tuple[float, ...] = ()
     y: tuple[float, ...] = ()
     found: tuple[tuple[float, Estimate], ...] = ()
-    hollow: bool = False
+
+
+def keys(titles: Sequence[str]) -> tuple[Key, ...]:
+    """A legend: of the first series, the second, and so on."""
+    return tuple(Key(_color(n), title, SYMBOLS[n % len(SYMBOLS)])
+                 for n, title in enumerate(titles))  # fmt: skip
+
+
+def _color(series: int) -> str:
+    return SERIES[series % len(SERIES)]
 
 
 def dots(
@@ -50,8 +66,10 @@ def dots(
 ) -> str:  # fmt: skip
     """`scale`: log, or symlog where figures may be below 0. `line`: what all are compared to."""
 
+    most = max(len(row.found) for row in rows)
+
     def draw(narrow: bool) -> Figure:
-        pitch = 42.0 if narrow else 30.0
+        pitch = max(30.0, _APART * most + 6) + (16.0 if narrow else 0)
         height = pitch * len(rows)
         drawn = figure(narrow, height + 44)
         axes = place(drawn, 8.0 if narrow else _WIDE_LABELS, 6.0, height, right=22.0)
@@ -60,30 +78,36 @@ def dots(
         axes.tick_params(axis="y", length=0, pad=8)
         _scale(axes, rows, scale, line, unit, narrow)
         for number, row in enumerate(rows):
-            _row(axes, row, number + (0.2 if narrow else 0), number, narrow)
+            _row(axes, row, number, pitch, narrow)
         return drawn
 
     return picture(name, label, draw)
 
 
-def _row(axes: Axes, row: Dots, y: float, number: int, narrow: bool) -> None:
+def _row(axes: Axes, row: Dots, number: int, pitch: float, narrow: bool) -> None:
+    y = number + (8.0 / pitch if narrow else 0)
     if narrow:
-        axes.annotate(short(row.title, 44), (0, number - 0.22), va="center", color=ink("ink"),
+        axes.annotate(short(row.title, 44), (0, number - 0.5 + 10.0 / pitch),
+                      va="center", color=ink("ink"), bbox=_ON_PAPER,
                       xycoords=("axes fraction", "data"))  # fmt: skip
     if row.note:
         axes.annotate(short(row.note, 44 if narrow else 70), (0, y), (4, 0), va="center",
                       xycoords=("axes fraction", "data"), textcoords="offset points",
-                      color=ink("fork"))  # fmt: skip
+                      color=ink("fork"), bbox=_ON_PAPER)  # fmt: skip
     for series, found in enumerate(row.found):
         if found is None:
             continue
-        at = y + 0.2 * (series - (len(row.found) - 1) / 2)
-        color = ink(SERIES[series % len(SERIES)])
+        at = y + _APART / pitch * (series - (len(row.found) - 1) / 2)
+        color = ink(_color(series))
         if found.is_bounded:
             axes.plot([found.low, found.high], [at, at], color=color, linewidth=2.4,
                       solid_capstyle="round")  # fmt: skip
-        axes.plot([found.value], [at], _MARKS[series % len(_MARKS)], color=color, markersize=7,
+        axes.plot([found.value], [at], _MARKS[series % len(_MARKS)], color=color, markersize=9,
                   markeredgecolor=ink("paper"), markeredgewidth=1.0)  # fmt: skip
+        if len([one for one in row.found if one]) == 1:
+            end = found.high if found.is_bounded else found.value
+            axes.annotate(written(found.value), (end, at), (9, 0), textcoords="offset points",
+                          va="center", color=ink("ink"), bbox=_ON_PAPER)  # fmt: skip
 
 
 def _scale(
@@ -100,8 +124,8 @@ def _scale(
     else:
         values = [value for value in values if value > 0] or [1.0]
         axes.set_xscale("log")
-        axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
-        _log_ticks(axes, "x", min(values) / 1.25, max(values) * 1.25, narrow)
+        axes.set_xlim(min(values) / 1.25, max(values) * 1.5)
+        _log_ticks(axes, "x", min(values) / 1.25, max(values) * 1.5, narrow)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,g}{unit}")
     axes.grid(axis="x")
@@ -138,10 +162,12 @@ def lines(
                 axes.set_xticks(range(len(x_ticks)), list(x_ticks))
             else:
                 axes.set_xscale("log")
-            for place_, one in enumerate(each):
-                _line(axes, one, place_, narrow)
+            for one in each:
+                _line(axes, one)
             axes.set_xlabel(x_name, labelpad=8)
             _finish(axes, narrow, not x_ticks)
+            if not narrow:
+                _ends(axes, each)
         return drawn
 
     return picture(name, label, draw)
@@ -158,17 +184,28 @@ def _finish(axes: Axes, narrow: bool, is_log: bool) -> None:
         one.set_major_formatter(lambda x, _: f"{x:,g}")
 
 
-def _line(axes: Axes, one: Line, number: int, narrow: bool) -> None:
-    color = ink(one.ink)
+def _line(axes: Axes, one: Line) -> None:
+    color, place_ = ink(_color(one.series)), one.series % len(_MARKS)
     if one.x:
-        axes.plot(one.x, one.y, color=color, linewidth=1.8, linestyle=_DASHES[number % len(_DASHES)])  # fmt: skip
+        axes.plot(one.x, one.y, color=color, linewidth=1.8, linestyle=_DASHES[place_])
     for x, found in one.found:
         if found.is_bounded and found.low > 0:
-            axes.plot([x, x], [found.low, found.high], color=color, linewidth=2.0)
-        axes.plot([x], [found.value], _MARKS[number % len(_MARKS)], markersize=7,
-                  color=ink("paper") if one.hollow else color,
-                  markeredgecolor=color if one.hollow else ink("paper"))  # fmt: skip
-    ends = (*zip(one.x, one.y, strict=True), *((x, found.value) for x, found in one.found))
-    if ends and not narrow and one.title:
-        axes.annotate(short(one.title, 18), max(ends), (10, 0), textcoords="offset points",
-                      va="center", color=color, annotation_clip=False)  # fmt: skip
+            axes.plot([x, x], [found.low, found.high], color=color, linewidth=2.4)
+        axes.plot([x], [found.value], _MARKS[place_], markersize=8, color=color,
+                  markeredgecolor=ink("paper"))  # fmt: skip
+
+
+def _ends(axes: Axes, each: Sequence[Line]) -> None:
+    """Names beside the ends of lines, and none upon another."""
+    last = float("-inf")
+    for one in sorted((line for line in each if line.x), key=lambda line: line.y[-1]):
+        end = one.x[-1], one.y[-1]
+        height = axes.transData.transform(end)[1]
+        last = max(height, last + _LINE)
+        axes.annotate(short(one.title, 16), end, (12, last - height), va="center",
+                      textcoords="offset points", color=ink(_color(one.series)),
+                      annotation_clip=False)  # fmt: skip
+
+
+# From one line of text to the next.
+_LINE = 15.0

@@ -78,10 +78,11 @@ def text(value: object, *, bad: bool = False) -> Cell:
 
 
 def plain(value: float | None) -> Cell:
-    """A number without interval."""
+    """A number without interval; what was counted has no fractions."""
     if value is None:
         return Cell(NONE, copied=("",), is_number=True)
-    return Cell(number(value), copied=(_copied(value),), is_number=True)
+    shown = f"{value:,}" if isinstance(value, int) else number(value)
+    return Cell(shown, copied=(_copied(value),), is_number=True)
 
 
 def share(value: float | None) -> Cell:

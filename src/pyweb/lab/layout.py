@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from .forms import Cell
 
@@ -46,16 +47,23 @@ def _filled(cell: Cell, width: int) -> tuple[str, ...]:
     return (*cell.copied, *[""] * (width - len(cell.copied)))
 
 
+class Key(NamedTuple):
+    """Of a legend. `symbol`: the mark that it is drawn with; none: a colour alone."""
+
+    ink: str
+    title: str
+    symbol: str = ""
+
+
 @dataclass(frozen=True)
 class Section:
-    """`absent`: a line that says what is not there; then the rest may be empty. `legend`: (ink,
-    meaning)."""
+    """`absent`: a line that says what is not there; then the rest may be empty."""
 
     name: str
     title: str
     lead: str = ""
     absent: str = ""
     picture: str = ""
-    legend: tuple[tuple[str, str], ...] = ()
+    legend: tuple[Key, ...] = ()
     tables: tuple[Table, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()

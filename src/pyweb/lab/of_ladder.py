@@ -10,7 +10,7 @@ from typing import Any
 
 from . import curves, forms, plots
 from .forms import Cell, estimate, number, percent, words
-from .layout import Section, Table
+from .layout import Key, Section, Table
 from .phases import CLIENT, MEANINGS, NAMES
 from .plots import Bar, Span
 from .rungs import PYWEB
@@ -24,7 +24,7 @@ GROUPS = (
     ("serve", "serving", ("prepare", "parse", "open", "decide", "send", "log", "leave")),
     ("wait", "client and waiting", ("wake", CLIENT)),
 )
-LEGEND = tuple((ink, title) for ink, title, _ in GROUPS)
+LEGEND = tuple(Key(ink, title) for ink, title, _ in GROUPS)
 _INK_OF = {name: ink for ink, _, names in GROUPS for name in names}
 _ABSENT = "The ladder was not measured."
 
@@ -44,7 +44,7 @@ def _taxes(ladder: Part) -> Section:
         why = _ABSENT if not ladder else "No taxes: the ladder lacks a rung that they need."
         return Section(name, title, absent=why)
     residual = estimate(sums.get("residual"))
-    start = (("base", base.value),) if base else ()
+    start = (("process", base.value),) if base else ()
     bars = []
     for how in ("ladder", "stamps"):
         fork, python = (estimate((sums.get(tax) or {}).get(how)) for tax in _TAXES)
@@ -62,9 +62,9 @@ def _taxes(ladder: Part) -> Section:
         name, title, picture=picture if bars else "",
         lead="One connection at a time. The dashed line is the wall time of a connection of pyweb"
         " in mode fork; the taxes lead up to it in two ways that know nothing of each other.",
-        legend=(("base", "a C server that does not fork"), ("fork", "fork tax"),
-                ("serve", "interpreter tax"), ("books", "named by stamps"),
-                ("wait", "from parts measured apart")),
+        legend=(Key("process", "a C server that does not fork"), Key("fork", "fork tax"),
+                Key("serve", "interpreter tax"), Key("books", "named by stamps"),
+                Key("wait", "from parts measured apart")),
         tables=(_taxes_table(sums, wall.value),),
         notes=tuple(_notes(sums)),
     )  # fmt: skip
@@ -240,10 +240,10 @@ def _steps(ladder: Part) -> Section:
     return Section(
         name, title,
         lead="The difference of two rungs that differ in one thing; with intervals of 95 %, by wall"
-        " times (circles) and by stamps (squares). The axis is linear up to 100 us, then"
+        " times and by stamps. The axis is linear up to 100 us, then"
         " logarithmic.",
         picture=curves.dots(name, "Cost of each step", rows, scale="symlog", line=0.0, unit=" us"),
-        legend=(("serve", "by ladder"), ("fork", "by stamps")),
+        legend=curves.keys(["by ladder", "by stamps"]),
         tables=(Table("Each step, us a connection", heads, cells),),
     )  # fmt: skip
 

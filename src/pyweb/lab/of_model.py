@@ -13,8 +13,10 @@ from .layout import Section, Table
 Part = Mapping[str, Any]
 _PAGES_A_MB = 256  # of 4 KiB
 _US = 1e-3
-_KINDS = {"fork": ("fork", "fork, until it has returned in the parent"),
-          "cycle": ("serve", "the child, which exits at once, has been waited for")}  # fmt: skip
+_KINDS = {
+    "cycle": "until the child, which exits at once, has been waited for",
+    "fork": "until fork has returned in the parent",
+}
 
 
 def section(part: Part | None) -> Section:
@@ -25,7 +27,7 @@ def section(part: Part | None) -> Section:
         return Section(name, title, absent="The fork model was not measured.")
     cases = [*(model.get("cases") or ()), *(model.get("at_work") or ())]
     # Of whom the line is drawn: mappings and descriptors are held, pages vary.
-    typical = next((one for one in cases if one["mappings"] > 0), {})
+    typical: Part = next((one for one in cases if one["mappings"] > 0), {})
     held = typical.get("mappings", 0), typical.get("descriptors", 0)
     drawn = [_line(what, line, cases, held) for what, line in lines.items()]
     return Section(
@@ -35,8 +37,7 @@ def section(part: Part | None) -> Section:
         " to, each with mappings and descriptors of its own. Both axes are logarithmic.",
         picture=curves.lines(name, "Fork cost against heap size", [("", drawn)], y_name="us",
                              x_name="private pages, MB"),
-        legend=tuple((color, meaning) for what, (color, meaning) in _KINDS.items()
-                     if what in lines),
+        legend=curves.keys(list(_KINDS.values())),
         tables=tuple(_tables(model, lines, cases)), notes=tuple(_notes(model)),
     )  # fmt: skip
 
@@ -54,25 +55,27 @@ def _line(what: str, line: Part, cases: list[Part], held: tuple[int, int]) -> Li
     x = tuple(low * (high / low) ** (step / 40) for step in range(41))
     a, b, c, d = (line[one][0] for one in "abcd")
     y = tuple((a + b * held[0] + c * mb * _PAGES_A_MB + d * held[1]) * _US for mb in x)
-    return Line(what, _KINDS[what][0], x, y, found)
+    return Line(what, list(_KINDS).index(what), x, y, found)
 
 
 def _tables(model: Part, lines: Mapping[str, Part], cases: list[Part]) -> list[Table]:
     names = {"a": _US, "b": 1.0, "c": 1.0, "d": 1.0}
     rows = tuple(
-        (forms.text(_KINDS[what][1]), *(forms.figure(line[one], by) for one, by in names.items()),
+        (forms.text(_KINDS[what]), *(forms.figure(line[one], by) for one, by in names.items()),
          forms.share(line.get("error")), forms.plain(line.get("r2")))
         for what, line in lines.items()
     )  # fmt: skip
-    heads = ("until", "always, us", "a mapping, ns", "a private page, ns", "a descriptor, ns",
-             "points miss it by", "r2")  # fmt: skip
-    found = [Table("The model's lines", heads, rows)]
+    found = [Table("The model's lines", _OF_LINES, rows)]
     held = tuple(_case(one) for one in (*cases, *(model.get("changes") or ())))
     if held:
-        heads = ("process", "until", "mappings", "pages", "descriptors", "predicted, us",
-                 "measured, us", "measured / predicted", "")  # fmt: skip
-        found.append(Table("Predicted beside measured", heads, held))
+        found.append(Table("Predicted beside measured", _OF_CASES, held))
     return found
+
+
+_OF_LINES = ("what", "always, us", "a mapping, ns", "a private page, ns", "a descriptor, ns",
+             "points miss it by", "r2")  # fmt: skip
+_OF_CASES = ("process", "until", "mappings", "pages", "descriptors", "predicted, us",
+             "measured, us", "measured / predicted", "verdict")  # fmt: skip
 
 
 def _case(one: Part) -> tuple[Cell, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import curves, forms
-from .canvas import SERIES, short
+from .canvas import short
 from .curves import Dots, Line
 from .forms import Cell, estimate, number
 from .layout import Section, Table
@@ -81,7 +81,7 @@ def _no_figure(row: Part, what: str) -> str:
 
 
 def _article(article: Part) -> list[Section]:
-    name, title = "article", "The article's experiment, made again"
+    name, title = "article", "The article's experiment"
     loads = article.get("loads") or {}
     titles = article.get("titles") or {}
     published = article.get("published") or {}
@@ -122,7 +122,7 @@ def _article_under(
     ]  # fmt: skip
     cells += [
         (forms.text(_PUBLISHED.get(one, one)),
-         *(forms.figure([row.get(what)]) if row.get(what) else forms.figure(None)
+         *(forms.plain(row.get(what))
            for what in _ARTICLE), forms.plain(None), forms.text(""))
         for one, row in said.items()
     ]  # fmt: skip
@@ -130,14 +130,14 @@ def _article_under(
              "sound runs", "failures")  # fmt: skip
     return Section(
         name, title,
-        lead=f"{found.get('about') or load}. Published figures are of another machine, in 2009, and"
-        " have no intervals.",
+        lead=f"{found.get('about') or load}.{_OF_2009 if said else ''}",
         picture=curves.dots(name, f"Requests per second under {load}", dots, scale="log"),
-        legend=(("serve", "requests/s, here"), *((("fork", "as published"),) if said else ())),
+        legend=curves.keys(["requests/s, here", *(["as published"] if said else [])]),
         tables=(Table(f"{load}, beside what was published", heads, tuple(cells)),),
     )  # fmt: skip
 
 
+_OF_2009 = " Published figures are of another machine, in 2009, and have no intervals."
 _ARTICLE = ("rate", "ratio", "mean_ms", "max_ms")
 
 
@@ -182,7 +182,7 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
         "pool", "A pool of connections, as the article ends with", lead=pool.get("about") or "",
         picture=curves.dots("pool", "Time of a request, kept and new connections", dots,
                             scale="log", unit=" us"),
-        legend=(("serve", "kept connections"), ("fork", "a connection for each request")),
+        legend=curves.keys(["kept connections", "a connection for each request"]),
         tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept"), cells),),
     )  # fmt: skip
 
@@ -201,7 +201,7 @@ def _modes(load: Part) -> Section:
         name, title,
         lead="Requests/s of one core; all processes of a server on one CPU, its client on another.",
         picture=curves.dots(name, "Requests per second by load and mode", rows, scale="log"),
-        legend=tuple(zip(SERIES, servers, strict=False)),
+        legend=curves.keys(servers),
         tables=(Table("Requests/s", ("load", *servers), cells),),
     )  # fmt: skip
 
@@ -211,18 +211,18 @@ def _latencies(load: Part, peers: Part) -> Section:
     found = [*(load.get("latencies") or ()), *(peers.get("latencies") or ())]
     if not found:
         return Section(name, title, absent="Latencies were not measured.")
-    panels = [
-        (f"at {forms.percent(share)} of what saturates the server",
-         _by_server([one for one in found if one.get("of_saturation") == share]))
-        for share in sorted({one.get("of_saturation") or 0.0 for one in found})
-    ]  # fmt: skip
+    servers = list(dict.fromkeys(str(one.get("server")) for one in found))
+    panels = []
+    for share in sorted({one.get("of_saturation") or 0.0 for one in found}):
+        each = [one for one in found if (one.get("of_saturation") or 0.0) == share]
+        title = f"at {forms.percent(share)} of what saturates the server"
+        panels.append((title, _by_server(each, servers)))
     cells = tuple(
         (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
          *(forms.figure(one.get(share), 1e3) for share in _SHARES))
         for one in found
     )  # fmt: skip
     heads = ("server", "of saturation", *(f"{share}, ms" for share in _SHARES))
-    servers = list(dict.fromkeys(str(one.get("server")) for one in found))
     return Section(
         name, title,
         lead="Requests come when they come, whether or not the last one was answered; each is"
@@ -230,32 +230,30 @@ def _latencies(load: Part, peers: Part) -> Section:
         picture=curves.lines(name, "Latency percentiles of each server", panels,
                              x_name="of all requests so many were faster", y_name="ms",
                              x_ticks=[f"{share[1:]} %" for share in _SHARES]),
-        legend=tuple((SERIES[place % len(SERIES)], f"{curves.SYMBOLS[place % len(SERIES)]} {one}")
-                     for place, one in enumerate(servers)),
+        legend=curves.keys(servers),
         tables=(Table("Latency percentiles, ms", heads, cells),),
     )  # fmt: skip
 
 
-def _by_server(found: Sequence[Part]) -> list[Line]:
+def _by_server(found: Sequence[Part], servers: Sequence[str]) -> list[Line]:
     lines = []
-    for place, one in enumerate(found):
-        points = [(place_, known.scaled(1e3)) for place_, share in enumerate(_SHARES)
+    for one in found:
+        points = [(float(x), known.scaled(1e3)) for x, share in enumerate(_SHARES)
                   if (known := estimate(one.get(share)))]  # fmt: skip
         if points:
-            lines.append(Line(
-                str(one.get("server")), SERIES[place % len(SERIES)],
-                tuple(float(x) for x, _ in points), tuple(known.value for _, known in points),
-                tuple((float(x), known) for x, known in points),
-            ))  # fmt: skip
+            server = str(one.get("server"))
+            lines.append(Line(server, servers.index(server), tuple(x for x, _ in points),
+                              tuple(known.value for _, known in points), tuple(points)))  # fmt: skip
     return lines
 
 
 def finding(peers: Part | None) -> str:
     """The peers in a sentence; empty: there are none."""
     for load, found in ((peers or {}).get("loads") or {}).items():
-        known = {peer: one for peer, row in (found.get("rows") or {}).items()
-                 if peer != found.get("reference") and (one := estimate(row.get("ratio")))}  # fmt: skip
-        if known:
-            said = (f"{short(peer)} {number(one.value)}" for peer, one in known.items())
-            return f"Under {load}, times {found.get('reference')}: {', '.join(said)}."
+        reference = found.get("reference")
+        said = [f"{short(peer)} {number(known.value)}"
+                for peer, row in (found.get("rows") or {}).items()
+                if peer != reference and (known := estimate(row.get("ratio")))]  # fmt: skip
+        if said:
+            return f"Requests/s under {load}, times {reference}: {', '.join(said)}."
     return ""

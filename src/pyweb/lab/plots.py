@@ -54,7 +54,7 @@ def stacked(
         pitch = 42.0 if narrow else 30.0
         heights = [pitch * len(panel) for panel in shown]
         gap = 44.0
-        drawn = figure(narrow, sum(heights) + gap * len(shown) + 12)
+        drawn = figure(narrow, sum(heights) + gap * len(shown) - 4)
         top = 8.0
         for panel, height in zip(shown, heights, strict=True):
             axes = place(drawn, 4.0 if narrow else _WIDE_LABELS, top, height, right=12.0)
@@ -78,6 +78,7 @@ def _bars(axes: Axes, bars: Sequence[Bar], narrow: bool, line: float | None) -> 
             if us > 0:
                 axes.barh(at, us, thick, left, color=ink(color), edgecolor=ink("paper"),
                           linewidth=1.0)  # fmt: skip
+                _inside(axes, us, left, at, most, narrow)
                 left += us
         if bar.mark is not None:
             axes.plot([bar.mark] * 2, [at - thick * 0.72, at + thick * 0.72], color=ink("ink"),
@@ -88,6 +89,15 @@ def _bars(axes: Axes, bars: Sequence[Bar], narrow: bool, line: float | None) -> 
     if line is not None:
         axes.axvline(line, color=ink("ink"), linewidth=1.2, linestyle=(0, (4, 3)))
     _us_below(axes, narrow)
+
+
+def _inside(axes: Axes, us: float, left: float, at: float, most: float, narrow: bool) -> None:
+    """A part's number, where it fits."""
+    text = number(us)
+    room = us / most * (WIDTHS[narrow] - (0 if narrow else _WIDE_LABELS)) / 1.4
+    if room > len(text) * FONT * 0.7 + 8:
+        axes.annotate(text, (left + us / 2, at), ha="center", va="center", color=ink("paper"),
+                      fontsize=FONT - 1)  # fmt: skip
 
 
 def _rows(axes: Axes, titles: Sequence[str], narrow: bool) -> None:
@@ -149,5 +159,6 @@ def _span(axes: Axes, span: Span, y: float, most: float, narrow: bool) -> None:
         offset, at, side = -6, span.begin, "right"
         if span.begin < needs:
             color, at = "paper", min(span.end, most)
+    bbox = {"facecolor": ink("paper"), "edgecolor": "none", "pad": 1.0} if color == "ink" else None
     axes.annotate(text, (at, y), (offset, 0), textcoords="offset points", ha=side, va="center",
-                  color=ink(color))  # fmt: skip
+                  color=ink(color), bbox=bbox)  # fmt: skip
