@@ -118,7 +118,8 @@ def model() -> dict[str, Any]:
             ns = by * (50_000.0 + 800 * mappings + 100 * pages + 10 * descriptors)
             cases.append({"name": name, "what": what, "mappings": mappings, "pages": pages,
                           "descriptors": descriptors, "predicted": about(ns),
-                          "measured": about(1.1 * ns), "ratio": about(1.1), "ok": True})  # fmt: skip
+                          "measured": about(1.1 * ns), "ratio": about(1.1),
+                          "ok": True})  # fmt: skip
     return {
         "command": "model", "quick": False, "aa": [0.999, 0.99, 1.008], "unit": "ns",
         "fork": _line(50_000, 800, 100, 10), "cycle": _line(100_000, 1600, 200, 20),

@@ -136,7 +136,8 @@ def _adopt(one: ElementTree.Element, name: str) -> None:
     for key, value in one.attrib.items():
         one.attrib[key] = value.replace("url(#", f"url(#{name}-")
     if style := one.attrib.get("style"):
-        # Size alone: the family is the page's.
+        # Size and weight alone: the family is the page's. How it is said depends on the version.
+        style = re.sub(r"font-family: [^;]*;? ?", "", style)
         style = re.sub(r"font: (?:(\d+|bold) )?([\d.]+px)[^;]*", _font, style)
         for word, stand_in in _STAND_INS.items():
             style = style.replace(stand_in, f"var(--{word})")

@@ -258,7 +258,8 @@ def headline(part: Part | None) -> str:
     parts = []
     for key, title in _TAXES.items():
         if tax := estimate((sums.get(key) or {}).get("ladder")):
-            parts.append(f"{percent(tax.value / wall.value)} is the {title}")
+            verb = "" if parts else "is "
+            parts.append(f"{percent(tax.value / wall.value)} {verb}the {title}")
     if share := estimate(sums.get("residual_share")):
         parts.append(f"nothing explains {percent(share.value)}")
     return f"{': '.join([*said, ', '.join(parts)]) if parts else said[0]}."

@@ -215,8 +215,8 @@ def _latencies(load: Part, peers: Part) -> Section:
     panels = []
     for share in sorted({one.get("of_saturation") or 0.0 for one in found}):
         each = [one for one in found if (one.get("of_saturation") or 0.0) == share]
-        title = f"at {forms.percent(share)} of what saturates the server"
-        panels.append((title, _by_server(each, servers)))
+        at = f"at {forms.percent(share)} of what saturates the server"
+        panels.append((at, _by_server(each, servers)))
     cells = tuple(
         (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
          *(forms.figure(one.get(share), 1e3) for share in _SHARES))
@@ -243,7 +243,7 @@ def _by_server(found: Sequence[Part], servers: Sequence[str]) -> list[Line]:
         if points:
             server = str(one.get("server"))
             lines.append(Line(server, servers.index(server), tuple(x for x, _ in points),
-                              tuple(known.value for _, known in points), tuple(points)))  # fmt: skip
+                              tuple(one.value for _, one in points), tuple(points)))  # fmt: skip
     return lines
 
 
