@@ -255,7 +255,7 @@ def headline(part: Part | None) -> str:
     if wall is None:
         return "What a connection costs was not measured."
     said = [f"A connection of {PYWEB} takes {number(wall.value)} us"]
-    parts = []
+    parts: list[str] = []
     for key, title in _TAXES.items():
         if tax := estimate((sums.get(key) or {}).get("ladder")):
             verb = "" if parts else "is "
