@@ -39,7 +39,8 @@ HOSTILE = (SCRIPT, "\"' onmouseover='x", "$x^{$", "n" * 300, "nul \x00 and \x1b[
 @pytest.fixture(scope="module", autouse=True)
 def fonts() -> None:
     """matplotlib keeps its fonts open from the first text on; so no test leaves them behind."""
-    plots.stacked("first", "", [[plots.Bar("text", (("fork", 1.0),))]])
+    span = plots.Span("in bold", "text", "fork", 0.0, 1.0)
+    plots.waterfall("first", "", [span], 1.0)
 
 
 @pytest.fixture(scope="module")
