@@ -107,6 +107,7 @@ def test_wheel_from_the_sdist(unpacked: Path, tmp_path: Path) -> None:
 def test_pure_wheel(unpacked: Path, tmp_path: Path) -> None:
     wheel = build_wheel(unpacked, tmp_path / "wheel", PYWEB_PURE="1")
     assert wheel.name.endswith("-py3-none-any.whl")
+    assert {"report.html", "report.css", "report.js"} <= names_in(wheel)
     assert not [n for n in names_in(wheel) - LAB if n.endswith((".so", ".c", ".pyx", ".pxd"))]
     version, check = try_out(wheel, tmp_path / "venv")
     assert "engine python" in version

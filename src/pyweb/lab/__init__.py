@@ -8,5 +8,8 @@ here (tests/test_layers.py):
  processes    toy  heaps
  loads        reports  guards  load  visitors
  measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  session  reporting  commands  cli  __main__
+ telling      data  tell  session
+ drawing      forms  layout  canvas  plots  curves
+ page         of_ladder  of_servers  of_model  doubts  page
+ asking       reporting  commands  cli  __main__
 """

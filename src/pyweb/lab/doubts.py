@@ -1,0 +1,60 @@
+"""What should make a reader doubt a report: of all its parts, said on top. Not here: its looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .forms import estimate
+from .statistics import QUIET, is_quiet
+from .tell import NOT_PINNED
+
+PARTS = ("ladder", "model", "load", "peers", "article")
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """`lines`: none, and it was quiet. `same`: the A/A of each part, in words."""
+
+    lines: tuple[str, ...]
+    same: tuple[str, ...]
+
+
+def doubts(answer: Mapping[str, Any]) -> Doubts:
+    parts = answer.get("parts") or {}
+    lines, same = [], []
+    if answer.get("quick"):
+        lines.append("A quick run: few blocks, wide intervals.")
+    if (answer.get("machine") or {}).get("pinned") == NOT_PINNED:
+        lines.append("Not pinned: servers and clients moved between CPUs, so phases overlap and"
+                     " say less.")  # fmt: skip
+    lines += [f"Not measured: {line}" for line in answer.get("missing") or ()]
+    for name in PARTS:
+        part = parts.get(name)
+        if not part:
+            if not any(line.startswith(f"Not measured: {name}") for line in lines):
+                lines.append(f"Not measured: {name}")
+            continue
+        said, is_bad = _same(part)
+        same.append(f"{name} {said}")
+        if is_bad:
+            lines.append(f"{name}: A/A {said}")
+        lines += [f"{name}, missing: {line}" for line in part.get("missing") or ()]
+        lines += [f"{name}, void run: {line}" for line in part.get("void") or ()]
+        lines += [f"{name}, left out: {line}" for line in part.get("skipped") or ()]
+    return Doubts(tuple(lines), tuple(same))
+
+
+def _same(part: Mapping[str, Any]) -> tuple[str, bool]:
+    found = estimate(part.get("aa"))
+    low, high = QUIET
+    if found is None:
+        return "not known: noise was not measured", True
+    said = f"{found.value:.3f}"
+    if not found.is_bounded:
+        return f"{said} [?]: fewer than 6 blocks, so no intervals and no word on noise", True
+    said += f" [{found.low:.3f}, {found.high:.3f}]"
+    if is_quiet(found):
+        return said, False
+    return f"{said}, may be {low} to {high}: noisy, believe no small difference", True
