@@ -6,7 +6,7 @@ here (tests/test_layers.py):
  numbers      statistics  fit
  tools        build  tools  machine  run
  processes    toy  heaps
- loads        reports  guards  load
- measuring    servers  faults  phases  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  cli  __main__
+ loads        reports  guards  load  visitors
+ measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
+ telling      data  tell  session  reporting  commands  cli  __main__
 """

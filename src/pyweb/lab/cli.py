@@ -1,49 +1,30 @@
 """pyweb-lab: a question, a measurement, an answer that one can read, or --json.
 
-Not here: what is measured and how.
+Not here: what is measured and how (commands.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..parse import ENGINES
-from . import data, faults, ladder, machine, model, own, tell, throughput, tools
-from . import load as loads
-from .build import CannotBuild, Programs
-from .ladder import Plan
-from .reports import Void
-from .run import Failed
-from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, Place, available
-from .taxes import STAMPED, WANTED, phases_of, taxes
+from .build import Programs
+from .commands import COMMANDS
+from .data import as_json
+from .rungs import Place
+from .session import FAILURES, Session, Unusable, check_writable
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_BROKEN_OFF = 0, 1, 2, 130
 
-# Blocks, connections a run, and warm-up, by command; fewer blocks than six have no interval
-# (statistics.median).
-_QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (6, 60, 10)}
-_FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
-         "load": (10, 120, 20)}  # fmt: skip
-
 # Of tables that go to a file.
 _WIDTH = 120
-
-_FAILURES = (Failed, CannotBuild, Void, loads.Missing, OSError)
-
-# Those whose stamps say nothing that others' do not.
-_UNSTAMPED = ("pyweb again",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,16 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=options.json == "-")
     if not console.is_terminal:
         console.width = _WIDTH
-    if options.json and (complaint := _cannot_write(options.json)):
-        print(f"pyweb-lab: {complaint}", file=sys.stderr)
-        return EXIT_USAGE
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _break_off)  # as ^C does: no server may be left
     try:
-        answer = _measured(options, console)
+        if options.json and options.json != "-":
+            check_writable("--json", options.json)
+        answer = _answered(options, console)
         if options.json:
             _write(options.json, answer)
-    except _FAILURES as failure:
+    except Unusable as complaint:
+        print(f"pyweb-lab: {complaint}", file=sys.stderr)
+        return EXIT_USAGE
+    except FAILURES as failure:
         print(f"pyweb-lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -80,14 +63,19 @@ def _parser() -> argparse.ArgumentParser:
         description="What a connection costs because it gets a process, and because Python runs.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (about, run) in COMMANDS.items():
-        one = commands.add_parser(name, help=about, description=about)
-        one.set_defaults(run=run)
-        one.add_argument("--quick", action="store_true", help="a minute, wider intervals")
+    for name, command in COMMANDS.items():
+        one = commands.add_parser(name, help=command.about, description=command.about)
+        command.arguments(one)
+        if command.measures:
+            _how_much(one)
         one.add_argument("--json", metavar="PATH", help="the figures as JSON; -: standard output")
-        one.add_argument("--blocks", type=_blocks, metavar="N", help="repeat so often, at least 6")
-        one.add_argument("--no-pin", action="store_true", help="leave the CPUs to the system")
     return parser
+
+
+def _how_much(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--quick", action="store_true", help="a minute or a few, wider intervals")
+    one.add_argument("--blocks", type=_blocks, metavar="N", help="repeat so often, at least 6")
+    one.add_argument("--no-pin", action="store_true", help="leave the CPUs to the system")
 
 
 def _blocks(text: str) -> int:
@@ -96,157 +84,19 @@ def _blocks(text: str) -> int:
     return int(text)
 
 
-def _measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _answered(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    command = COMMANDS[options.command]
     with tempfile.TemporaryDirectory(prefix="pyweb-lab-") as scratch:
         directory = Path(scratch)
-        place = Place(directory, Programs(directory))
-        place.prepare()
-        facts = machine.facts() | {"pinned": _pinned(options)}
-        run: Callable[..., dict[str, Any]] = options.run
-        found = run(options, place, console, facts)
-    return {"command": options.command, "quick": options.quick, "machine": facts} | found
-
-
-def _pinned(options: argparse.Namespace) -> str:
-    servers, client = _cpus(options)
-    if servers is None:
-        return tell.NOT_PINNED
-    return f"servers on CPU {servers}, client on CPU {client}"
-
-
-def _cpus(options: argparse.Namespace) -> tuple[int | None, int | None]:
-    return (None, None) if options.no_pin else machine.server_cpu_and_client_cpu()
-
-
-def _plan(options: argparse.Namespace) -> Plan:
-    blocks, connections, warm = (_QUICK if options.quick else _FULL)[options.command]
-    return Plan(options.blocks or blocks, connections, warm, *_cpus(options))
-
-
-def _cannot_write(path: str) -> str | None:
-    """Better said before a measurement than after it."""
-    if path == "-":
-        return None
-    is_new = not os.path.exists(path)
-    try:
-        with open(path, "a", encoding="utf-8"):
-            pass
-        if is_new:
-            os.unlink(path)
-        return None
-    except OSError as error:
-        return f"--json {path}: {error.strerror}; name a file that can be written"
+        session = Session(options.command, options, Place(directory, Programs(directory)), console)
+        if not command.measures:
+            return {"command": options.command} | command.run(session)
+        session.place.prepare()
+        return session.headed(command.run(session))
 
 
 def _write(path: str, answer: dict[str, Any]) -> None:
-    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
     if path == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(as_json(answer))
     else:
-        Path(path).write_text(text, "utf-8")
-
-
-@contextlib.contextmanager
-def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Gives what is to be called at each step."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
-    # Drawn at each step and not by a thread: that would be on a CPU that is measured.
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=total)
-
-        def tick(text: str) -> None:
-            progress.update(task, advance=1, description=text, refresh=True)
-
-        yield tick
-
-
-# The commands.
-
-
-def _ladder(
-    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
-) -> dict[str, Any]:
-    plan = _plan(options)
-    missing = []
-    rungs = available(LADDER, ENGINES)
-    try:
-        place.programs.extension("rung")
-    except CannotBuild as why:
-        missing.append(f"{why} (what can't be measured: C inside CPython, and the taxes)")
-        rungs = [one for one in rungs if not one.is_inside]
-    stamped = [one.name for one in rungs if one.name not in _UNSTAMPED]
-    if not options.quick:
-        rungs += available(SWITCHES, ENGINES)
-    total = ladder.count_of_runs(plan, rungs, stamped) + plan.blocks
-    with _progress(console, "ladder", total) as tick:
-        found = ladder.measure(place, plan, rungs, stamped, tick)
-        fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
-    differences = ladder.differences(found, (*STEPS, *SWITCH_STEPS))
-    tell.on_top(console, facts, found.same, found.void, missing)
-    console.print(tell.rungs_table(found, rungs))
-    console.print(tell.steps_table(differences))
-    answer = data.of_ladder(found, differences)
-    console.print(tell.phases_table(phases_of(found)))
-    if set(WANTED) <= found.walls.keys():
-        sums = taxes(found, fault)
-        answer["taxes"] = data.of_taxes(sums)
-        for line in tell.taxes_lines(sums):
-            console.print(line, highlight=False, soft_wrap=True)
-    return answer
-
-
-def _taxes(
-    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
-) -> dict[str, Any]:
-    plan = _plan(options)
-    rungs = [one for one in LADDER if one.name in WANTED]
-    total = ladder.count_of_runs(plan, rungs, STAMPED) + plan.blocks
-    with _progress(console, "taxes", total) as tick:
-        found = ladder.measure(place, plan, rungs, STAMPED, tick)
-        fault = faults.price(place.programs, plan.blocks, plan.servers, tick)
-    tell.on_top(console, facts, found.same, found.void, [])
-    if found.dropped:
-        raise Failed(f"without {', '.join(found.dropped)} there are no taxes")
-    sums = taxes(found, fault)
-    for line in tell.taxes_lines(sums):
-        console.print(line, highlight=False, soft_wrap=True)
-    return data.of_ladder(found, ()) | {"taxes": data.of_taxes(sums)}
-
-
-def _model(
-    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
-) -> dict[str, Any]:
-    plan = _plan(options)
-    total = model.steps(quick=options.quick) + plan.blocks
-    with _progress(console, "model", total) as tick:
-        found = model.measure(place.programs, quick=options.quick, tick=tick, cpu=plan.servers)
-        hooks = found.hooks.get("pyweb's master")
-        work = [own.hold(place, plan, found, hooks.fork, tick)] if hooks else []
-    tell.on_top(console, facts, found.same, [], found.skipped)
-    cases = [*found.cases, *found.changes, *work]
-    for line in tell.model_lines(found):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(tell.cases_table(cases))
-    return found.as_data() | {"at_work": [one.as_data() for one in work]}
-
-
-def _load(
-    options: argparse.Namespace, place: Place, console: Console, facts: dict[str, Any]
-) -> dict[str, Any]:
-    plan = _plan(options)
-    missing = tools.missing(["ab", "wrk", "cc", "taskset"])
-    with _progress(console, "load", throughput.steps(plan)) as tick:
-        found = throughput.measure(place, plan, quick=options.quick, tick=tick)
-    tell.on_top(console, facts, found.same, found.void, missing)
-    console.print(tell.rates_table(found))
-    console.print(tell.latency_table(found))
-    return found.as_data()
-
-
-COMMANDS = {
-    "ladder": ("Servers that differ in one thing each, and what each thing costs.", _ladder),
-    "model": ("What a fork costs by mappings, pages, descriptors; predicted and measured.", _model),
-    "load": ("Requests/s and latencies of pyweb's modes, under ab, wrk and an open loop.", _load),
-    "taxes": ("The fork tax, the interpreter tax and the residual, in ten lines.", _taxes),
-}
+        Path(path).write_text(as_json(answer), "utf-8")

@@ -5,20 +5,31 @@ null: not known. Not here: what it means.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .ladder import Difference, Measured
+from .rungs import Rung
 from .statistics import Estimate
 from .taxes import Tax, Taxes
 
 
-def of_ladder(found: Measured, differences: Sequence[Difference]) -> dict[str, Any]:
+def as_json(answer: Mapping[str, Any]) -> str:
+    """ValueError: a number that JSON has not."""
+    return json.dumps(answer, indent=1, allow_nan=False) + "\n"
+
+
+def of_ladder(
+    found: Measured, differences: Sequence[Difference], rungs: Sequence[Rung]
+) -> dict[str, Any]:
     """By rung and step; `blocks` has what all estimates were made of."""
     return {
         "aa": found.same.as_list(),
         "void": found.void,
+        "titles": {rung.name: rung.title for rung in rungs if rung.name in found.walls},
         "rungs": {name: found.wall(name).as_list() for name in found.walls},
+        "connection": found.connection.as_data() if found.connection else None,
         "steps": [_of_difference(one) for one in differences],
         "blocks": {
             "walls": found.walls,

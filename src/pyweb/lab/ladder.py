@@ -19,6 +19,7 @@ from .run import Failed, output
 from .rungs import AGAIN, NAME, PYWEB, SIZE, Place, Rung, Step
 from .servers import Server, running
 from .statistics import Estimate
+from .timeline import Timeline, median_connection, middle_of
 
 # A void run is made again so often.
 _TRIES = 3
@@ -44,10 +45,12 @@ class Plan:
 @dataclass
 class Measured:
     """By rung, one value a block. `walls`: from one connect to the next, us, without stamps.
-    `void`: runs that were thrown out, and why. `dropped`: rungs that could not be measured."""
+    `connections`: of pyweb, the median one of each block. `void`: runs that were thrown out, and
+    why. `dropped`: rungs that could not be measured."""
 
     walls: dict[str, list[float]] = field(default_factory=dict)
     stamped: dict[str, list[Breakdown]] = field(default_factory=dict)
+    connections: list[Timeline] = field(default_factory=list)
     void: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
@@ -61,6 +64,10 @@ class Measured:
     def elapsed(self, rung: str, *names: str) -> list[float]:
         """As phase, of what overlaps (phases.Breakdown); names that a rung has not are 0."""
         return [sum(one.elapsed.get(n, 0.0) for n in names) for one in self.stamped[rung]]
+
+    @property
+    def connection(self) -> Timeline | None:
+        return middle_of(self.connections)
 
     @property
     def same(self) -> Estimate:
@@ -127,6 +134,8 @@ def _take_turn(
     def with_stamps() -> None:
         attempts, records = _sound(place, plan, rung, True, found.void)
         found.stamped.setdefault(rung.name, []).append(breakdown(records, attempts))
+        if rung.name == PYWEB and (one := median_connection(records, attempts)):
+            found.connections.append(one)
         tick(f"{rung.title}, with stamps")
 
     # So that the two of the A/A comparison, of which one has no stamps, are neighbours.
