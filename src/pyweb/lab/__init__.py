@@ -8,5 +8,6 @@ here (tests/test_layers.py):
  processes    toy  heaps
  loads        reports  guards  load  visitors
  measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  session  reporting  commands  cli  __main__
+ comparing    figures  compare
+ telling      data  tell  tell_compare  session  reporting  comparing  commands  cli  __main__
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..parse import ENGINES
-from . import data, faults, ladder, model, own, reporting, tell, throughput, tools
+from . import comparing, data, faults, ladder, model, own, reporting, tell, throughput, tools
 from .build import CannotBuild
 from .run import Failed
 from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, available
@@ -115,6 +115,8 @@ COMMANDS = {
                     measure_load),
     "report": Command("All of these, on a page that one can look at.", make_report,
                       reporting.arguments),
+    "compare": Command("What differs between two answers, and whether that can be said.",
+                       comparing.run, comparing.arguments, measures=False),
 }  # fmt: skip
 # Of a report, in the order in which they are measured.
 PARTS = ("ladder", "model", "load")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .figures import Data, Figure, NotAnAnswer, Section, sections
-from .statistics import Estimate, is_quiet
+from .statistics import Estimate
 
 # Verdicts.
 CHANGED, SAME, WITHIN_AA, UNKNOWN = "changed", "same", "within A/A", "can't be told"
@@ -110,7 +110,7 @@ def compare(a: Data, b: Data) -> Comparison:
         is_other_machine=is_other,
         same={one.name: (one.same, other.same) for one, other in both},
         changes=tuple(change for pair in both for change in _changes(*pair, is_other)),
-        only_in=(list(_missing(in_a, in_b, is_other)), list(_missing(in_b, in_a, is_other))),
+        only_in=(list(_missing(in_a, in_b)), list(_missing(in_b, in_a))),
     )
 
 
@@ -144,21 +144,14 @@ def _is_other_machine(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return not math.isclose(*memory, rel_tol=_SAME_MEMORY)  # type: ignore[arg-type]
 
 
-def _shown(section: Section, is_other: bool) -> dict[tuple[str, str], Figure]:
-    """Ratios inside of a run say nothing more where the machine is the same."""
-    return {one.key: one for one in section.figures if is_other or not one.is_inside}
-
-
-def _missing(
-    ours: dict[str, Section], theirs: dict[str, Section], is_other: bool
-) -> Iterator[str]:
+def _missing(ours: dict[str, Section], theirs: dict[str, Section]) -> Iterator[str]:
     for name, section in ours.items():
         if name not in theirs:
             yield f"{name or 'a ladder of one interpreter'}, all of it"
             continue
         there = {one.key for one in theirs[name].figures}
-        for key, one in _shown(section, is_other).items():
-            if key not in there:
+        for one in section.figures:
+            if one.key not in there:
                 yield ": ".join(filter(None, (name, one.group, one.name)))
 
 
@@ -166,7 +159,7 @@ def _changes(a: Section, b: Section, is_other: bool) -> Iterator[Change]:
     """Ratios inside of the runs first, where they are the better ones."""
     deviation = max(_deviation(a.same), _deviation(b.same))
     theirs = {one.key: one for one in b.figures}
-    pairs = [(one, theirs[key]) for key, one in _shown(a, is_other).items() if key in theirs]
+    pairs = [(one, theirs[one.key]) for one in a.figures if one.key in theirs]
     for one, other in sorted(pairs, key=lambda pair: is_other and not pair[0].is_inside):
         yield change(a.name, one, other, deviation)
 
@@ -191,9 +184,9 @@ def _is_above_zero(one: Estimate) -> bool:
 
 def ratio(a: Estimate, b: Estimate) -> Estimate:
     """b / a, of two that don't know of each other. ValueError: one is not above 0."""
-    value = b.value / a.value if a.value > 0 else 0.0
-    if value <= 0:
+    if a.value <= 0 or b.value <= 0:
         raise ValueError("a ratio is of values above 0")
+    value = b.value / a.value
     if not (a.is_bounded and b.is_bounded):
         return Estimate(value, -math.inf, math.inf)
     down = math.hypot(math.log(b.value / b.low), math.log(a.high / a.value))
@@ -208,11 +201,6 @@ def minus(a: Estimate, b: Estimate) -> Estimate:
         return Estimate(value, -math.inf, math.inf)
     down = math.hypot(b.value - b.low, a.high - a.value)
     return Estimate(value, value - down, value + math.hypot(b.high - b.value, a.value - a.low))
-
-
-def noisy(same: Estimate | None) -> bool | None:
-    """None: no A/A was measured."""
-    return None if same is None else not is_quiet(same)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:

@@ -20,6 +20,7 @@ Data = Mapping[str, Any]
 US, NS, MS, RATE, TIMES, KB, COUNT = "us", "ns", "ms", "req/s", "x", "kB", "each"
 # The default server's rung and load: others are given in units of it.
 _PYWEB, _DEFAULT = "pyweb", "fork"
+_LEAST, _MOST = 1e-30, 1e30
 
 
 class NotAnAnswer(Exception):
@@ -58,7 +59,7 @@ def sections(answer: Data) -> list[Section]:
     """NotAnAnswer: it is of no command that has figures, or has another shape."""
     try:
         return list(_sections("", str(answer["command"]), answer))
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+    except (LookupError, TypeError, AttributeError, ValueError):
         # What is wrong with the shape of a file is told as one thing, wherever it shows.
         raise NotAnAnswer("its figures are not as pyweb-lab --json writes them") from None
 
@@ -95,7 +96,10 @@ def estimate(data: Any) -> Estimate | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """One that can be measured: beyond these their ratios would overflow."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == 0 or _LEAST < abs(value) < _MOST
 
 
 def _figure(group: str, name: str, unit: str, data: Any, *, scale: float = 1.0,
@@ -195,7 +199,7 @@ def _rates_by_default(load: str, rates: Data) -> Iterator[Figure]:
 def _latencies(answer: Data) -> Iterator[Figure]:
     for one in answer.get("latencies", ()):
         where = f"{one['server']} at {one['of_saturation']:.0%}"
-        for key in one.keys() - {"server", "of_saturation"}:
+        for key in sorted(one.keys() - {"server", "of_saturation"}):
             yield from _figure("latency", f"{where}, {key}", MS, one[key], scale=1e3)
 
 

@@ -5,16 +5,15 @@ Not here: what is compared, and when a change is one.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .compare import CHANGED, SAME, UNKNOWN, WITHIN_AA, Change, Comparison, noisy
+from .compare import CHANGED, SAME, UNKNOWN, WITHIN_AA, Change, Comparison
 from .figures import TIMES
-from .statistics import QUIET, Estimate
+from .statistics import QUIET, Estimate, is_quiet
 from .tell import times, us
 
 _STYLES = {CHANGED: "bold magenta", UNKNOWN: "dim", WITHIN_AA: "yellow", SAME: ""}
@@ -25,8 +24,11 @@ _MOST = 12
 def tell(console: Console, found: Comparison) -> None:
     for line, style in (*_of_machines(found), *_doubts(found), _counted(found)):
         console.print(Text(line, style=style), soft_wrap=True)
-    for _, group in itertools.groupby(found.changes, key=lambda one: (one.section, one.a.group)):
-        console.print(_table(list(group)))
+    groups: dict[tuple[str, str], list[Change]] = {}
+    for one in found.changes:
+        groups.setdefault((one.section, one.a.group), []).append(one)
+    for group in groups.values():
+        console.print(_table(group))
     for line in _only(found):
         console.print(Text(line), soft_wrap=True)
 
@@ -40,30 +42,36 @@ def _of_machines(found: Comparison) -> Iterator[Line]:
     for name, (a, b) in found.differs.items():
         yield f"{name}: {a} -> {b}", "bold"
     if found.is_other_machine:
-        yield (
-            "two machines: what rungs and servers are in units of another of the same run (first"
-            " below) says more than us and requests/s do"
-        ), "yellow"
+        yield _TWO_MACHINES, "yellow"
+
+
+_TWO_MACHINES = (
+    "two machines: what rungs and servers are in units of another of the same run (first below)"
+    " says more than us and requests/s do"
+)
+_TWO_RUNS = (
+    "Intervals know how blocks of one run differ, not how two runs of the same thing do:"
+    " compare two of those first."
+)
 
 
 def _doubts(found: Comparison) -> Iterator[Line]:
-    low, high = QUIET
     for name, pair in found.same.items():
         where = f" of {name}" if name else ""
         for side, same in zip("AB", pair, strict=True):
-            is_noisy = noisy(same)
-            if same is None:
-                yield f"{side}: no A/A{where}: how noisy that run was is not known", "yellow"
-            elif is_noisy and not same.is_bounded:
-                yield f"{side}: A/A{where} {times(same)}: too few blocks to tell", "bold red"
-            elif is_noisy:
-                yield (
-                    f"{side}: A/A{where} {times(same)}, may be {low} to {high}: NOISY"
-                ), "bold red"
-    yield (
-        "Intervals know how blocks of one run differ, not how two runs of the same thing do:"
-        " compare two of those first."
-    ), "dim"
+            yield from _doubt(side, where, same)
+    yield _TWO_RUNS, "dim"
+
+
+def _doubt(side: str, where: str, same: Estimate | None) -> Iterator[Line]:
+    """Nothing of a run that was quiet."""
+    if same is None:
+        yield f"{side}: no A/A{where}: how noisy that run was is not known", "yellow"
+    elif not same.is_bounded:
+        yield f"{side}: A/A{where} {times(same)}: too few blocks to tell", "bold red"
+    elif not is_quiet(same):
+        low, high = QUIET
+        yield f"{side}: A/A{where} {times(same)}, may be {low} to {high}: NOISY", "bold red"
 
 
 def _counted(found: Comparison) -> Line:
