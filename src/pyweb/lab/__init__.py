@@ -4,10 +4,12 @@ The map. A module imports from pyweb, and from those listed before it; pyweb imp
 here (tests/test_layers.py):
 
  numbers      statistics  fit
- tools        build  tools  machine  run
+ tools        build  tools  interpreters  machine  run
  processes    toy  heaps
  loads        reports  guards  load  visitors
- measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
+ servers      servers  faults  phases  timeline  rungs
+ measuring    ladder  across  taxes  model  own  throughput
  comparing    figures  compare
- telling      data  tell  tell_compare  session  reporting  comparing  commands  cli  __main__
+ telling      data  tell  tell_across  tell_compare  session
+ commands     climbing  reporting  comparing  commands  cli  __main__
 """
