@@ -272,6 +272,19 @@ def test_one_that_fails_is_given_up(place: Place) -> None:
     assert all(line.startswith("bad pyweb, mode fork") for line in void)
 
 
+def test_each_rung_is_run_by_its_interpreter(place: Place) -> None:
+    """With the pyweb that is there for it, and not with ours."""
+    other = Place(place.directory, place.programs, python="/other/python", package="/other/site")
+    for seat in across.seats({"other": other}, place, LADDER, []):
+        command = seat.rung.command(seat.place)
+        if seat.rung.is_bare:
+            assert Path(command.words[0]).parent == place.directory
+        else:
+            assert command.words[0] == "/other/python"
+        if seat.rung.is_inside:
+            assert command.environ["PYTHONPATH"] == "/other/site"
+
+
 def test_when_all_fail_it_has_failed(place: Place) -> None:
     bad = Place(place.directory, place.programs, python="/bin/false")
     with pytest.raises(Failed, match="did not start"):

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -161,12 +161,18 @@ def equipped(one: Interpreter, scratch: Path, say: Say) -> Interpreter:
     if one.pyweb == ours.pyweb:
         return one
     say(f"{one.title} has not this pyweb: it is installed for it, in a venv of its own")
-    scratch.mkdir()
-    venv = scratch / "venv"
-    _output([one.path, "-m", "venv", str(venv)], _SECONDS_TO_INSTALL, about=one.title)
+    venv, temporary = scratch / "venv", scratch / "tmp"
+    temporary.mkdir(parents=True)
+
+    def run(*words: str) -> None:
+        # A pip that is broken off leaves what it has there; it goes with the scratch directory.
+        environ = os.environ | {"TMPDIR": str(temporary)}
+        _output(words, _SECONDS_TO_INSTALL, about=one.title, environ=environ)
+
+    run(one.path, "-m", "venv", str(venv))
     python = str(venv / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", _source(scratch)]
-    _output(pip, _SECONDS_TO_INSTALL, about=one.title)
+    pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    run(*pip, _source(scratch))
     found = ask(python)
     if found.pyweb != ours.pyweb:
         raise NoInterpreter(
@@ -198,13 +204,19 @@ def _copy(tree: Path, target: Path) -> Path:
     return target
 
 
-def _output(words: Sequence[str], seconds: float, *, about: str = "") -> str:
+def _output(
+    words: Sequence[str],
+    seconds: float,
+    *,
+    about: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> str:
     """NoInterpreter: its last words. Nothing that it has started is left, also after ^C."""
     name = about or words[0]
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, errors="replace", start_new_session=True,
+            text=True, errors="replace", start_new_session=True, env=environ,
         )  # fmt: skip
     except OSError as error:
         raise NoInterpreter(f"{name}: {error.strerror}") from None
