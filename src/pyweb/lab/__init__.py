@@ -4,12 +4,15 @@ The map. A module imports from pyweb, and from those listed before it; pyweb imp
 here (tests/test_layers.py):
 
  numbers      statistics  fit
- tools        build  tools  machine  run
- processes    toy  heaps
+ tools        build  tools  interpreters  machine  run  limits
+ processes    toy  heaps  plainfork
  loads        reports  guards  load  visitors
- measuring    servers  faults  phases  timeline  rungs  ladder  taxes  model  own  throughput
- telling      data  tell  session
+ servers      servers  faults  phases  timeline  rungs
+ measuring    ladder  across  taxes  model  own  throughput
+ others       peers  guests  contest  article
+ comparing    figures  compare
+ telling      data  tell  tell_across  tell_compare  tell_peers  session
  drawing      forms  layout  canvas  plots  curves
  page         of_ladder  of_servers  of_model  doubts  page
- asking       reporting  commands  cli  __main__
+ commands     climbing  rivals  reporting  comparing  commands  cli  __main__
 """

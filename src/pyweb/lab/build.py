@@ -25,10 +25,13 @@ class CannotBuild(Exception):
 
 
 class Programs:
-    """Built when they are first wanted, into `directory`."""
+    """Built when they are first wanted, into `directory`; extension modules for the interpreter
+    whose headers are in `include`, with its `suffix`: this one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, include: str = "", suffix: str = "") -> None:
         self._directory = directory
+        self._include = include or sysconfig.get_path("include")
+        self._suffix = suffix or importlib.machinery.EXTENSION_SUFFIXES[0]
         self._built: dict[str, Path] = {}
 
     def program(self, name: str, *, static: bool = False) -> Path:
@@ -37,12 +40,11 @@ class Programs:
         return self._once(name + "-static" * static, name, flags)
 
     def extension(self, name: str) -> Path:
-        """c/NAME.c as an extension module of this interpreter. CannotBuild."""
-        include = sysconfig.get_path("include")
-        if not (Path(include) / "Python.h").exists():
-            raise CannotBuild(f"no Python.h in {include}: apt install python3-dev")
-        suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
-        return self._once(name + suffix, name, ["-shared", "-fPIC", f"-I{include}"])
+        """c/NAME.c as an extension module of the interpreter. CannotBuild."""
+        if not (Path(self._include) / "Python.h").exists():
+            raise CannotBuild(f"no Python.h in {self._include}: apt install python3-dev")
+        flags = ["-shared", "-fPIC", f"-I{self._include}"]
+        return self._once(name + self._suffix, name, flags)
 
     def _once(self, target: str, name: str, flags: list[str]) -> Path:
         if target not in self._built:

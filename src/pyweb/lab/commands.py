@@ -9,45 +9,23 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..parse import ENGINES
-from . import data, faults, ladder, model, own, reporting, tell, throughput, tools
-from .build import CannotBuild
+from . import (
+    climbing,
+    comparing,
+    data,
+    faults,
+    ladder,
+    model,
+    own,
+    reporting,
+    tell,
+    throughput,
+    tools,
+)
 from .run import Failed
-from .rungs import LADDER, STEPS, SWITCH_STEPS, SWITCHES, available
+from .rungs import LADDER
 from .session import Answer, Measure, Session
-from .taxes import STAMPED, WANTED, phases_of, taxes
-
-# Those whose stamps say nothing that others' do not.
-_UNSTAMPED = ("pyweb again",)
-
-
-def measure_ladder(session: Session) -> Answer:
-    plan = session.plan()
-    missing = []
-    rungs = available(LADDER, ENGINES)
-    try:
-        session.place.programs.extension("rung")
-    except CannotBuild as why:
-        missing.append(f"{why} (what can't be measured: C inside CPython, and the taxes)")
-        rungs = [one for one in rungs if not one.is_inside]
-    stamped = [one.name for one in rungs if one.name not in _UNSTAMPED]
-    if not session.quick:
-        rungs += available(SWITCHES, ENGINES)
-    total = ladder.count_of_runs(plan, rungs, stamped) + plan.blocks
-    with session.progress(total) as tick:
-        found = ladder.measure(session.place, plan, rungs, stamped, tick)
-        fault = faults.price(session.place.programs, plan.blocks, plan.servers, tick)
-    differences = ladder.differences(found, (*STEPS, *SWITCH_STEPS))
-    tell.on_top(session.console, session.facts(), found.same, found.void, missing)
-    session.console.print(tell.rungs_table(found, rungs))
-    session.console.print(tell.steps_table(differences))
-    answer = data.of_ladder(found, differences, rungs)
-    session.console.print(tell.phases_table(phases_of(found)))
-    if set(WANTED) <= found.walls.keys():
-        sums = taxes(found, fault)
-        answer["taxes"] = data.of_taxes(sums)
-        session.say(*tell.taxes_lines(sums))
-    return answer
+from .taxes import STAMPED, WANTED, taxes
 
 
 def measure_taxes(session: Session) -> Answer:
@@ -108,13 +86,15 @@ COMMANDS = {
     "taxes": Command("The fork tax, the interpreter tax and the residual, in ten lines.",
                      measure_taxes),
     "ladder": Command("Servers that differ in one thing each, and what each thing costs.",
-                      measure_ladder),
+                      climbing.run, climbing.arguments),
     "model": Command("What a fork costs by mappings, pages, descriptors; predicted and measured.",
                      measure_model),
     "load": Command("Requests/s and latencies of pyweb's modes, under ab, wrk and an open loop.",
                     measure_load),
     "report": Command("All of these, on a page that one can look at.", make_report,
                       reporting.arguments),
+    "compare": Command("What differs between two answers, and whether that can be said.",
+                       comparing.run, comparing.arguments, measures=False),
 }  # fmt: skip
 # Of a report, in the order in which they are measured.
 PARTS = ("ladder", "model", "load")

@@ -52,6 +52,12 @@ def _of_difference(one: Difference) -> dict[str, Any]:
     }
 
 
+def of_ratios(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
+    """rung -> interpreter -> its wall time, times the first interpreter's."""
+    return {rung: {name: one.as_list() for name, one in each.items()}
+            for rung, each in found.items()}  # fmt: skip
+
+
 def _or_none(found: Estimate | None) -> list[float | None] | None:
     return found.as_list() if found else None
 

@@ -96,6 +96,26 @@ def count_of_runs(plan: Plan, rungs: Sequence[Rung], stamped: Sequence[str]) -> 
     return plan.blocks * (len(rungs) + sum(rung.name in stamped for rung in rungs))
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A rung, where it is run, and where its figures go. `label`: said of it, where rungs of one
+    name are run in several places."""
+
+    rung: Rung
+    place: Place
+    found: Measured
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} {self.rung.title}".strip()
+
+    @property
+    def is_over(self) -> bool:
+        """It is left out, or what it would be compared with is."""
+        return not {self.rung.name, *_INDISPENSABLE}.isdisjoint(self.found.dropped)
+
+
 def measure(
     place: Place,
     plan: Plan,
@@ -106,48 +126,65 @@ def measure(
     """Failed: a rung can't be measured. CannotBuild. `tick` hears of each run that is done;
     `stamped`: names of the rungs that are also run with stamps."""
     found = Measured()
-    left = list(rungs)
-    for block in range(plan.blocks):
-        for number in statistics.turns(len(left), block):
-            _take_turn(place, plan, left[number], stamped, found, block, tick)
-        left = [one for one in left if one.name not in found.dropped]
-    for name in found.dropped:
-        found.walls.pop(name, None)
-        found.stamped.pop(name, None)
+    measure_in_turn(plan, [Seat(rung, place, found) for rung in rungs], stamped, tick)
     return found
 
 
-def _take_turn(
-    place: Place,
+def measure_in_turn(
+    plan: Plan, seats: Sequence[Seat], stamped: Sequence[str], tick: Callable[[str], None]
+) -> None:
+    """As measure, which has one place. A place whose pyweb can't be measured is given up; Failed:
+    it was the last."""
+    left = list(seats)
+    for block in range(plan.blocks):
+        for number in statistics.turns(len(left), block):
+            if not left[number].is_over:
+                _insist(plan, left[number], left, stamped, block, tick)
+        left = [one for one in left if not one.is_over]
+    for seat in seats:
+        if seat.rung.name in seat.found.dropped:
+            seat.found.walls.pop(seat.rung.name, None)
+            seat.found.stamped.pop(seat.rung.name, None)
+
+
+def _insist(
     plan: Plan,
-    rung: Rung,
+    seat: Seat,
+    seats: Sequence[Seat],
     stamped: Sequence[str],
-    found: Measured,
     block: int,
     tick: Callable[[str], None],
 ) -> None:
+    try:
+        _take_turn(plan, seat, stamped, block, tick)
+    except Failed:
+        seat.found.dropped.append(seat.rung.name)
+        seat.found.void.append(f"{seat.title}: left out, for it failed {_TRIES} times")
+        if all(one.is_over for one in seats if one.rung.name in _INDISPENSABLE):
+            raise
+
+
+def _take_turn(
+    plan: Plan, seat: Seat, stamped: Sequence[str], block: int, tick: Callable[[str], None]
+) -> None:
+    rung, found = seat.rung, seat.found
+
     def plain() -> None:
-        attempts, _ = _sound(place, plan, rung, False, found.void)
+        attempts, _ = _sound(plan, seat, False)
         found.walls.setdefault(rung.name, []).append(_wall(attempts))
-        tick(rung.title)
+        tick(seat.title)
 
     def with_stamps() -> None:
-        attempts, records = _sound(place, plan, rung, True, found.void)
+        attempts, records = _sound(plan, seat, True)
         found.stamped.setdefault(rung.name, []).append(breakdown(records, attempts))
         if rung.name == PYWEB and (one := median_connection(records, attempts)):
             found.connections.append(one)
-        tick(f"{rung.title}, with stamps")
+        tick(f"{seat.title}, with stamps")
 
     # So that the two of the A/A comparison, of which one has no stamps, are neighbours.
     runs = [with_stamps, plain] if rung.name in stamped else [plain]
-    try:
-        for run in runs if block % 2 == 0 else reversed(runs):
-            run()
-    except Failed:
-        if rung.name in _INDISPENSABLE:
-            raise
-        found.dropped.append(rung.name)
-        found.void.append(f"{rung.title}: left out, for it failed {_TRIES} times")
+    for run in runs if block % 2 == 0 else reversed(runs):
+        run()
 
 
 def _wall(attempts: Sequence[Attempt]) -> float:
@@ -159,15 +196,13 @@ def _wall(attempts: Sequence[Attempt]) -> float:
 Records = list[tuple[int, ...]]
 
 
-def _sound(
-    place: Place, plan: Plan, rung: Rung, with_stamps: bool, void: list[str]
-) -> tuple[list[Attempt], Records]:
+def _sound(plan: Plan, seat: Seat, with_stamps: bool) -> tuple[list[Attempt], Records]:
     """A run in which nothing failed."""
     for left in reversed(range(_TRIES)):
         try:
-            return _run(place, plan, rung, with_stamps)
+            return _run(seat.place, plan, seat.rung, with_stamps)
         except Failed as failure:
-            void.append(f"{rung.title}: {failure}")
+            seat.found.void.append(f"{seat.title}: {failure}")
             if not left:
                 raise
     raise AssertionError

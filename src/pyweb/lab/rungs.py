@@ -23,11 +23,13 @@ NAME, SIZE = "page.txt", 1320
 
 @dataclass(frozen=True)
 class Place:
-    """Where a ladder is measured: the file that is served, its programs, the interpreter."""
+    """Where a ladder is measured: the file that is served, its programs, the interpreter, and the
+    directory that has pyweb for it."""
 
     directory: Path
     programs: Programs
     python: str = sys.executable
+    package: str = _PACKAGE
 
     @property
     def file(self) -> Path:
@@ -40,14 +42,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Rung:
-    """`silent`: its client sends nothing, and gets nothing but the end. `is_pure`: it is told to
-    be, so where there is no compiled engine it is like another. `is_inside`: it needs an extension
-    module of ours, and so Python's headers."""
+    """`silent`: its client sends nothing, and gets nothing but the end. `is_bare`: there is no
+    interpreter in it. `is_pure`: it is told to be, so where there is no compiled engine it is like
+    another. `is_inside`: it needs an extension module of ours, and so Python's headers."""
 
     name: str
     title: str
     command: Callable[[Place], Command]
     silent: bool = False
+    is_bare: bool = False
     is_pure: bool = False
     is_inside: bool = False
 
@@ -76,7 +79,7 @@ def _toy(name: str) -> Callable[[Place], Command]:
         extension = str(place.programs.extension("rung"))
         words = (place.python, "-P", "-S", "-m", "pyweb.lab.toy", name, f"/{NAME}")
         # Without `site`, as pyweb's master, so it must be told where pyweb is.
-        return Command((*words, str(place.file), extension), environ={"PYTHONPATH": _PACKAGE})
+        return Command((*words, str(place.file), extension), environ={"PYTHONPATH": place.package})
 
     return command
 
@@ -110,10 +113,10 @@ def _planted(prelude: str) -> str:
 PYWEB, AGAIN = "pyweb", "pyweb again"
 
 LADDER: tuple[Rung, ...] = (
-    Rung("c-close", "C: accept, close", _c("close"), silent=True),
-    Rung("c-fork-exit", "C: accept, fork, exit", _c("fork-exit"), silent=True),
-    Rung("c-serve", "C: accept, serve; no fork", _c("serve")),
-    Rung("c-fork-serve", "C: accept, fork, serve, exit", _c("fork-serve")),
+    Rung("c-close", "C: accept, close", _c("close"), silent=True, is_bare=True),
+    Rung("c-fork-exit", "C: accept, fork, exit", _c("fork-exit"), silent=True, is_bare=True),
+    Rung("c-serve", "C: accept, serve; no fork", _c("serve"), is_bare=True),
+    Rung("c-fork-serve", "C: accept, fork, serve, exit", _c("fork-serve"), is_bare=True),
     _inside("c-loop-excluded", "the same inside CPython, its heap not forked"),
     _inside("c-loop", "the same inside CPython"),
     _inside("raw-fork", "Python accepts and reaps; raw fork, C serves"),

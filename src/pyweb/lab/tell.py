@@ -55,18 +55,23 @@ def on_top(console: Console, facts: Mapping[str, Any], same: Estimate | None, vo
         " · ".join(f"{facts[k]}" for k in shown if facts.get(k)), highlight=False, soft_wrap=True
     )
     if same is not None:
-        verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
-        if not same.is_bounded:
-            verdict = "too few blocks to tell"
-        style = "green" if is_quiet(same) else "bold red"
-        low, high = QUIET
-        console.print(Text(f"A/A {times(same)}, may be {low} to {high}: {verdict}", style=style))
+        console.print(noise(same))
     if facts.get("pinned") == NOT_PINNED:
         console.print(Text(f"{NOT_PINNED}: phases overlap, and say less", style="yellow"))
     for line in void:
         console.print(Text(f"void: {line}", style="bold red"))
     for line in missing:
         console.print(Text(line, style="yellow"))
+
+
+def noise(same: Estimate, *, of: str = "") -> Text:
+    """What an A/A says; `of`: where there are several."""
+    verdict = "quiet" if is_quiet(same) else "NOISY: believe no small difference below"
+    if not same.is_bounded:
+        verdict = "too few blocks to tell"
+    low, high = QUIET
+    text = f"{of} A/A {times(same)}, may be {low} to {high}: {verdict}".strip()
+    return Text(text, style="green" if is_quiet(same) else "bold red")
 
 
 def rungs_table(found: Measured, rungs: Sequence[Rung]) -> Table:
