@@ -4,20 +4,22 @@ server, and the connection pool that it ends with.
 Shell's Home, 2009-10-21: a Python server that forks for each connection answered 70 requests/s of
 `ab -n 1000 -c 100`, and died of [Errno 11] under `ab -n 10000 -c 100`; Apache beside it answered
 1,264. Here all are measured in turn, on one machine; a run in which a request failed is told, and
-has no figure. Not here: how servers are started (peers.py), and how it is told.
+has no figure. Not here: how servers are started (guests.py), and how it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from . import limits, statistics
 from . import load as loads
+from .guests import Guest
 from .load import Run, Target
+from .peers import AGAIN, APACHE, FORK, PLAIN, PREFORK, THREAD
 from .reports import Void
 from .run import Failed
 from .rungs import NAME, SIZE
@@ -38,11 +40,10 @@ _POOL_REQUESTS = {True: 500, False: 2000}
 PROCESSES = 100
 _VISIT = Visit(count=200, hold=1.0, patience=30.0)
 
-KIND, PYWEB, AGAIN = "plainfork", "pyweb fork", "pyweb fork again"
-SERVERS = (KIND, PYWEB, AGAIN, "pyweb prefork", "pyweb thread", "apache")
+SERVERS = (PLAIN, FORK, AGAIN, PREFORK, THREAD, APACHE)
 # Those that keep connections; and those that the limit is tried on.
-KEEPING = (PYWEB, "pyweb prefork", "pyweb thread", "apache")
-LIMITED = (KIND, PYWEB, "pyweb prefork", "apache")
+KEEPING = (FORK, PREFORK, THREAD, APACHE)
+LIMITED = (PLAIN, FORK, PREFORK, APACHE)
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,8 @@ class AtLimit:
     said: str
 
 
-class Guest(Protocol):
-    """A server that runs: see peer_server.py."""
-
-    port: int
-
-    def family(self) -> list[int]: ...
-
-    def last_words(self) -> str: ...
-
-
-# Starts a server by its name, as a user (None: as us), until the end of the block. Failed.
+# Starts a server by its name, of a user's processes (None: ours), until the end of the block.
+# Failed.
 Start = Callable[[str, int | None], AbstractContextManager[Guest]]
 Tick = Callable[[str], None]
 
@@ -87,12 +79,81 @@ class Article:
     @property
     def same(self) -> Estimate | None:
         """A/A; None: there is no block in which both were sound."""
-        return next((found for load in self.runs if (found := self.ratio(load, PYWEB, AGAIN))), None)
+        return next((found for load in self.runs if (found := self.ratio(load, FORK, AGAIN))), None)
 
     def ratio(self, load: str, a: str, b: str) -> Estimate | None:
         """Of b's requests/s to a's, of the blocks in which both were sound."""
         return _ratio(*({n: run.rate for n, run in self.runs.get(load, {}).get(one, {}).items()}
                         for one in (a, b)))  # fmt: skip
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON: an interval is [value, low, high]; requests/s, ms, us."""
+        return {
+            "aa": self.same.as_list() if self.same else None,
+            "void": [],
+            "missing": self.missing,
+            "titles": {name: name for name in SERVERS},
+            "published": PUBLISHED,
+            "loads": {load: {"about": _ABOUT, "rows": dict(self._rows(load))} for load in LOADS},
+            "limit": {
+                "about": f"{_VISIT.count} clients at once, each of which sends half of its request"
+                f" and waits for the others, and no more than {PROCESSES} further processes",
+                "processes": PROCESSES,
+                "rows": {name: _of_limit(one) for name, one in self.limit.items()},
+            },
+            "pool": {
+                "about": f"{POOLED} clients by ab: their connections are kept (-k), or are new for"
+                " each request; wall time a request, whoever of them had it",
+                "rows": dict(self._pools()),
+            },
+        }
+
+    def _rows(self, load: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in SERVERS:
+            runs = list(self.runs.get(load, {}).get(name, {}).values())
+            failures = self.failures.get(load, {}).get(name, [])
+            if not runs and not failures:
+                continue
+            ratio = self.ratio(load, PLAIN, name)
+            yield (
+                name,
+                {
+                    "rate": _median([run.rate for run in runs]),
+                    "ratio": ratio.as_list() if ratio else None,
+                    "mean_ms": _median([1e3 * CONCURRENCY / run.rate for run in runs]),
+                    "max_ms": _median([1e3 * run.latency[1.0] for run in runs]),
+                    "runs": len(runs),
+                    "failures": failures,
+                },
+            )
+
+    def _pools(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in KEEPING:
+            kept, anew = self.kept.get(name, {}), self.anew.get(name, {})
+            ratio = _ratio(kept, anew)
+            if kept or anew:
+                yield (
+                    name,
+                    {
+                        "kept": _median(list(kept.values())),
+                        "new": _median(list(anew.values())),
+                        "ratio": ratio.as_list() if ratio else None,
+                        "failures": self.failures.get(POOL, {}).get(name, []),
+                    },
+                )
+
+
+_ABOUT = f"the article's load: a connection for each request, {CONCURRENCY} at a time"
+
+
+def _of_limit(one: AtLimit) -> dict[str, Any]:
+    return {"answered": one.ends.get(ANSWERED, 0), "asked": sum(one.ends.values()),
+            "ends": dict(one.ends), "alive": one.alive, "again": one.again,
+            "said": one.said}  # fmt: skip
+
+
+def _median(values: list[float]) -> list[float | None] | None:
+    return statistics.median(values).as_list() if values else None
 
 
 def _ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
@@ -177,16 +238,18 @@ def _at_the_limit(start: Start, name: str, found: Article) -> None:
             found.limit[name] = _press(server, uid)
     except Failed as why:
         if name not in found.limit:
-            found.missing.append(f"at the process limit: {why}")
+            found.missing.append(f"at the process limit, {name}: {why}")
 
 
 def _press(server: Guest, uid: int) -> AtLimit:
     family = server.family()
+    before = len(server.said())
     with limits.limited(family, uid, PROCESSES):
         ends = visit(server.port, f"/{NAME}", SIZE, _VISIT)
         alive = _lives(family[0])
     again = visit(server.port, f"/{NAME}", SIZE, replace(_VISIT, count=1, hold=0.0))
-    return AtLimit(dict(ends), alive, again[ANSWERED] == 1, server.last_words())
+    said = [server.as_told(line) for line in server.said()[before:]]
+    return AtLimit(dict(ends), alive, again[ANSWERED] == 1, said[-1] if said else "")
 
 
 def _lives(pid: int) -> bool:

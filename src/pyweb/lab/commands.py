@@ -18,6 +18,7 @@ from . import (
     model,
     own,
     reporting,
+    rivals,
     tell,
     throughput,
     tools,
@@ -91,10 +92,14 @@ COMMANDS = {
                      measure_model),
     "load": Command("Requests/s and latencies of pyweb's modes, under ab, wrk and an open loop.",
                     measure_load),
+    "peers": Command("pyweb beside other servers: rates, CPU time, memory, failures.",
+                     rivals.run_contest, rivals.arguments),
+    "article": Command("The article's loads, its process limit and its pool of connections.",
+                       rivals.run_article),
     "report": Command("All of these, on a page that one can look at.", make_report,
                       reporting.arguments),
     "compare": Command("What differs between two answers, and whether that can be said.",
                        comparing.run, comparing.arguments, measures=False),
 }  # fmt: skip
 # Of a report, in the order in which they are measured.
-PARTS = ("ladder", "model", "load")
+PARTS = ("ladder", "model", "load", "peers", "article")

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .forms import estimate
-from .statistics import QUIET, is_quiet
+from .statistics import QUIET, estimate, is_quiet
 from .tell import NOT_PINNED
 
 PARTS = ("ladder", "model", "load", "peers", "article")

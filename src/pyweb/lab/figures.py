@@ -7,7 +7,6 @@ figure gets a line here. Not here: files, what differs, and whether that can be 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,11 +87,7 @@ def estimate(data: Any) -> Estimate | None:
     value, low, high = data
     if not all(end is None or _is_number(end) for end in (low, high)) or not _is_number(value):
         raise TypeError("no estimate")
-    return Estimate(
-        float(value),
-        -math.inf if low is None else float(low),
-        math.inf if high is None else float(high),
-    )
+    return statistics.estimate(data)
 
 
 def _is_number(value: Any) -> bool:

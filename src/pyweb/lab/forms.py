@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .statistics import Estimate
+from .statistics import Estimate, estimate
 
 # An estimate of JSON.
 Listed = Sequence[float | None] | None
@@ -27,18 +27,6 @@ class Cell:
     copied: tuple[str, ...] = ()
     is_number: bool = False
     is_bad: bool = False
-
-
-def estimate(listed: Listed) -> Estimate | None:
-    """None: it is not known."""
-    if not listed or listed[0] is None:
-        return None
-    low, high = (listed[i] if len(listed) > i else None for i in (1, 2))
-    return Estimate(
-        float(listed[0]),
-        -math.inf if low is None else float(low),
-        math.inf if high is None else float(high),
-    )
 
 
 def number(value: float) -> str:

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from . import servers
 from .load import Target, answer_head
-from .peers import Peer, Setting, configuration
+from .peers import Peer, Setting, Start, configuration
 from .reports import Void
 from .run import Failed, output
 from .rungs import NAME, SIZE, Place
@@ -34,14 +35,13 @@ class Guest:
     """A running one. `port`: on 127.0.0.1. `head`: of its answer. `configuration`: as it was told.
     `command`: as it was started."""
 
-    def __init__(self, server: servers.Server, directory: Path, words: tuple[str, ...],
-                 configuration: str, log: Path) -> None:  # fmt: skip
+    def __init__(self, server: servers.Server, setting: Setting, start: Start) -> None:
         self._server = server
-        self._directory = directory
-        self.port = server.port
-        self.command = words
-        self.configuration = configuration
-        self.log = log
+        self._directory, self._site = setting.directory, setting.site
+        self.port = setting.port
+        self.command = self.as_told(" ".join(start.words))
+        self.configuration = self.as_told(start.configuration)
+        self.log = setting.directory / "stderr.log" if start.logs_to_stderr else setting.log
         self.head = b""
 
     def family(self) -> list[int]:
@@ -57,13 +57,23 @@ class Guest:
         """Bytes: its share of all pages (PSS), all processes together."""
         return sum(_pss(pid) for pid in self.family())
 
-    def last_words(self) -> str:
-        """The last line that says an error, or any; '' if there is none."""
-        said = []
+    def said(self) -> list[str]:
+        """All lines of complaint so far."""
+        found = []
         for name in ("stderr.log", "error.log"):
             with contextlib.suppress(OSError):
-                said += (self._directory / name).read_text("utf-8", "replace").splitlines()
-        return said[-1].strip() if said else ""
+                found += (self._directory / name).read_text("utf-8", "replace").splitlines()
+        return [line.strip() for line in found if line.strip()]
+
+    def as_told(self, text: str) -> str:
+        """Without what is only of this run, and of this machine."""
+        for path, word in (
+            (self._directory, "DIR"),
+            (self._site, "SITE"),
+            (sys.executable, "python"),
+        ):
+            text = text.replace(str(path), word)
+        return text
 
 
 def _own_cpu(pid: int) -> float:
@@ -117,8 +127,7 @@ def running(peer: Peer, place: Place, workers: int, uid: int | None = None) -> I
         process = _spawn(words, dict(start.environ), directory)
         server = servers.Server(process, None)
         server.port = setting.port
-        log = directory / "stderr.log" if start.logs_to_stderr else setting.log
-        guest = Guest(server, directory, start.words, start.configuration, log)
+        guest = Guest(server, setting, start)
         try:
             guest.head = _wait_until_it_answers(guest, process, peer.name)
             yield guest
@@ -160,10 +169,11 @@ def _as_user(uid: int | None) -> tuple[str, ...]:
     program = shutil.which("setpriv")
     if program is None:
         raise Failed("setpriv is not installed: apt install util-linux")
-    # Without capabilities: some environments let them survive the change of user.
-    return (program, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all",
-            "--ambient-caps=-all", "--bounding-set=-all", "--securebits=-no_setuid_fixup",
-            "--")  # fmt: skip
+    # That may do nothing but find the interpreter, which may be root's: the limit of processes
+    # spares who has CAP_SYS_ADMIN or CAP_SYS_RESOURCE (capabilities(7)).
+    keep = "-all,+dac_override"
+    return (program, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", f"--inh-caps={keep}",
+            f"--ambient-caps={keep}", f"--bounding-set={keep}", "--")  # fmt: skip
 
 
 def _free_port() -> int:
@@ -175,10 +185,10 @@ def _free_port() -> int:
 
 def _spawn(words: tuple[str, ...], environ: dict[str, str], directory: Path
            ) -> subprocess.Popen[str]:  # fmt: skip
-    with open(directory / "stderr.log", "wb") as said:
+    with open(directory / "stdout.log", "wb") as out, open(directory / "stderr.log", "wb") as said:
         try:
             return subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True,
+                words, stdin=subprocess.DEVNULL, stdout=out, stderr=said, text=True,
                 env=os.environ | environ, cwd="/",
                 process_group=0,  # Apache ends with a signal to its whole group
             )  # fmt: skip
@@ -194,7 +204,7 @@ def _wait_until_it_answers(guest: Guest, process: subprocess.Popen[str], name: s
             return answer_head(target)
         except Void as why:
             if process.poll() is not None or time.monotonic() > end:
-                said = guest.last_words() or str(why)
+                said = (guest.said() or [str(why)])[-1]
                 raise Failed(f"{name} did not start: {said}") from None
         time.sleep(0.02)
 

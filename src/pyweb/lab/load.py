@@ -43,6 +43,8 @@ from .reports import Report, Request, Void, last_line, parse_ab, parse_openloop,
 _TOO_LONG = 120.0
 # Connections that others open on this machine meanwhile, beyond a hundredth of the requests.
 STRAY = 20
+# Of requests, where time is the limit; ab has memory for each.
+_NO_END = 1_000_000
 # How often `insist` tries.
 _TRIES = 3
 
@@ -208,6 +210,17 @@ def ab(target: Target, *, requests: int = 2000, concurrency: int = 50) -> Run:
     """A connection for each request. Void, Missing."""
     report, opened = _ab(target, requests, concurrency)
     check_opened(opened, requests)
+    return _passed("ab", report, opened)
+
+
+def ab_for(target: Target, *, seconds: int, concurrency: int = 50) -> Run:
+    """As ab, for so long, however many that are. Void, Missing."""
+    limits = ["-t", str(seconds), "-n", str(_NO_END), "-c", str(concurrency)]
+    text, opened = _run([_tool("ab"), "-q", *limits, target.url], target)
+    report = parse_ab(text)
+    check_failures(report)
+    check_bodies(report, target.size, concurrency)
+    check_opened(opened, report.requests)
     return _passed("ab", report, opened)
 
 

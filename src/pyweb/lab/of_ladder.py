@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import curves, forms, plots
-from .forms import Cell, estimate, number, percent, words
+from .forms import Cell, number, percent, words
 from .layout import Key, Section, Table
 from .phases import CLIENT, MEANINGS, NAMES
 from .plots import Bar, Span
 from .rungs import PYWEB
-from .statistics import midmean
+from .statistics import estimate, midmean
 
 # Phases in a handful of groups: (ink, its name, which).
 GROUPS = (

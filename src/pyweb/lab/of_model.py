@@ -7,8 +7,9 @@ from typing import Any
 
 from . import curves, forms
 from .curves import Line
-from .forms import Cell, estimate, words
+from .forms import Cell, words
 from .layout import Section, Table
+from .statistics import estimate
 
 Part = Mapping[str, Any]
 _PAGES_A_MB = 256  # of 4 KiB

@@ -12,8 +12,9 @@ from typing import Any
 from . import curves, forms
 from .canvas import short
 from .curves import Dots, Line
-from .forms import Cell, estimate, number
+from .forms import Cell, number
 from .layout import Section, Table
+from .statistics import estimate
 
 Part = Mapping[str, Any]
 # Letters for ids: names of loads are not fit for them.

@@ -17,7 +17,8 @@ class Failed(Exception):
 
 
 def output(words: Sequence[str], *, cpu: int | None, seconds: float, both: bool = False) -> str:
-    """All that it wrote to stdout, and to stderr if `both`. Failed: its last words, or that it took longer than that."""
+    """All that it wrote to stdout, and to stderr if `both`. Failed: its last words, or that it took
+    longer than that."""
     try:
         with pinned(cpu):
             done = subprocess.run(

@@ -48,6 +48,19 @@ class Estimate:
         return [end if math.isfinite(end) else None for end in ends]
 
 
+def estimate(listed: Sequence[float | None] | None) -> Estimate | None:
+    """What as_list made a list of; None: there was nothing. An end that is missing or null is not
+    known."""
+    if not listed or listed[0] is None:
+        return None
+    low, high = (listed[place] if len(listed) > place else None for place in (1, 2))
+    return Estimate(
+        float(listed[0]),
+        -math.inf if low is None else float(low),
+        math.inf if high is None else float(high),
+    )
+
+
 def midmean(values: Sequence[float]) -> float:
     """The mean of the middle half: as little moved by what the machine did meanwhile as the
     median, and additive where parts of the same things are averaged (`middle`).

@@ -22,7 +22,7 @@ class Server(socketserver.ForkingMixIn, http.server.HTTPServer):
 
 
 def main(port, directory, log):
-    sys.stderr = open(log, "a", buffering=1, encoding="utf-8")
+    sys.stderr = open(log, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - to the end
     handler = functools.partial(Handler, directory=directory)
     with Server(("127.0.0.1", int(port)), handler) as server:
         server.serve_forever()
