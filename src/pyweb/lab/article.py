@@ -9,15 +9,15 @@ has no figure. Not here: how servers are started (guests.py), and how it is told
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from . import limits, statistics
 from . import load as loads
-from .guests import Guest
+from .guests import Guest, lives
 from .load import Run, Target
 from .peers import AGAIN, APACHE, FORK, PLAIN, PREFORK, THREAD
 from .reports import Void
@@ -38,6 +38,8 @@ POOLED = 10
 _POOL_REQUESTS = {True: 500, False: 2000}
 # At the limit: twice as many clients as there may be processes.
 PROCESSES = 100
+# Until a server has said what it says when it starts.
+_SETTLES = 0.5
 _VISIT = Visit(count=200, hold=1.0, patience=30.0)
 
 SERVERS = (PLAIN, FORK, AGAIN, PREFORK, THREAD, APACHE)
@@ -243,19 +245,11 @@ def _at_the_limit(start: Start, name: str, found: Article) -> None:
 
 def _press(server: Guest, uid: int) -> AtLimit:
     family = server.family()
+    time.sleep(_SETTLES)
     before = len(server.said())
     with limits.limited(family, uid, PROCESSES):
         ends = visit(server.port, f"/{NAME}", SIZE, _VISIT)
-        alive = _lives(family[0])
+        alive = lives(family[0])
     again = visit(server.port, f"/{NAME}", SIZE, replace(_VISIT, count=1, hold=0.0))
     said = [server.as_told(line) for line in server.said()[before:]]
     return AtLimit(dict(ends), alive, again[ANSWERED] == 1, said[-1] if said else "")
-
-
-def _lives(pid: int) -> bool:
-    """A zombie doesn't."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"

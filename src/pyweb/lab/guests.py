@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from .rungs import NAME, SIZE, Place
 
 # For a server to answer.
 _PATIENCE = 30.0
+# For its workers to follow it.
+_LEAVING = 10.0
 _TICK = os.sysconf("SC_CLK_TCK")
 # For root's servers that will not serve as root.
 _NOBODY = ("www-data", "nobody")
@@ -41,7 +44,7 @@ class Guest:
         self.port = setting.port
         self.command = self.as_told(" ".join(start.words))
         self.configuration = self.as_told(start.configuration)
-        self.log = setting.directory / "stderr.log" if start.logs_to_stderr else setting.log
+        self.log = setting.directory / start.log
         self.head = b""
 
     def family(self) -> list[int]:
@@ -131,9 +134,6 @@ def running(peer: Peer, place: Place, workers: int, uid: int | None = None) -> I
         try:
             guest.head = _wait_until_it_answers(guest, process, peer.name)
             yield guest
-        except Failed:
-            server.kill()
-            raise
         except BaseException:
             server.kill()
             raise
@@ -141,10 +141,34 @@ def running(peer: Peer, place: Place, workers: int, uid: int | None = None) -> I
 
 
 def _stop(server: servers.Server, name: str) -> None:
+    """All of it: a server may end before its workers, which have logs to write. Failed."""
+    family = server.family()
     try:
         server.stop()
     except Failed as why:
         raise Failed(f"{name}: {why}") from None
+    finally:
+        _see_off(family)
+
+
+def _see_off(pids: list[int]) -> None:
+    """Who is still there when patience is over is killed."""
+    end = time.monotonic() + _LEAVING
+    while left := [pid for pid in pids if lives(pid)]:
+        if time.monotonic() > end:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def lives(pid: int) -> bool:
+    """A zombie doesn't."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
 
 
 def open_to_all(*directories: Path) -> None:
@@ -219,3 +243,6 @@ def version(peer: Peer) -> str:
     except Failed as why:
         return str(why)
     return (said.strip().splitlines() or ["unknown"])[0]
+
+
+Running = contextlib.AbstractContextManager[Guest]

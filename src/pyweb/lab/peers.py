@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_FILES = Path(__file__).parent / "conf"
+# What the configurations and programs of others are in.
+FILES = Path(__file__).parent / "conf"
 # Where Debian has servers, which not everybody's PATH has.
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 # Of Apache, by distribution.
@@ -51,12 +52,12 @@ class Setting:
 @dataclass(frozen=True)
 class Start:
     """`words`: the command. `configuration`: its text, written to `directory`/configuration, which
-    the command names. `logs_to_stderr`: there is its access log."""
+    the command names. `log`: the name of its access log in `directory`."""
 
     words: tuple[str, ...]
     configuration: str = ""
     environ: tuple[tuple[str, str], ...] = ()
-    logs_to_stderr: bool = False
+    log: str = "access.log"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def configuration(setting: Setting) -> Path:
 
 
 def _filled(name: str, setting: Setting, **more: str) -> str:
-    text = (_FILES / name).read_text("utf-8")
+    text = (FILES / name).read_text("utf-8")
     known = {"port": str(setting.port), "directory": str(setting.directory),
              "site": str(setting.site), "workers": str(setting.workers)}  # fmt: skip
     # $h, %{...}i and the like are Apache's own: only what is ours is filled in.
@@ -132,12 +133,12 @@ def _http_server(program: str, setting: Setting) -> Start:
     return Start(
         (program, "-m", "http.server", "--bind", "127.0.0.1", "--protocol", "HTTP/1.1",
          "--directory", str(setting.site), str(setting.port)),
-        logs_to_stderr=True,
+        log="stderr.log",
     )  # fmt: skip
 
 
 def _forking(program: str, setting: Setting) -> Start:
-    script = str(_FILES / "forking.py")
+    script = str(FILES / "forking.py")
     return Start((program, script, str(setting.port), str(setting.site), str(setting.log)))
 
 
@@ -151,7 +152,7 @@ def _wsgi(setting: Setting) -> tuple[tuple[str, str], ...]:
 
 
 def _gunicorn(program: str, setting: Setting) -> Start:
-    words = (program, "-m", "gunicorn", "--chdir", str(_FILES), "-b", f"127.0.0.1:{setting.port}",
+    words = (program, "-m", "gunicorn", "--chdir", str(FILES), "-b", f"127.0.0.1:{setting.port}",
              "-w", str(setting.workers), "--backlog", str(BACKLOG), "--worker-tmp-dir", "/dev/shm",
              "--access-logfile", str(setting.log), "app")  # fmt: skip
     return Start(words, environ=_wsgi(setting))
@@ -162,15 +163,15 @@ def _granian(program: str, setting: Setting) -> Start:
     words = (program, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(setting.port),
              "--workers", str(setting.workers), "--backlog", str(BACKLOG), "--no-ws",
              "--blocking-threads", "4",
-             "--working-dir", str(_FILES), "--access-log", "--access-log-fmt", form,
+             "--working-dir", str(FILES), "--access-log", "--access-log-fmt", form,
              "app:application")  # fmt: skip
-    return Start(words, environ=_wsgi(setting), logs_to_stderr=True)
+    return Start(words, environ=_wsgi(setting), log="stdout.log")
 
 
 def _uwsgi(program: str, setting: Setting) -> Start:
     form = '%(addr) - - [%(ltime)] "%(method) %(uri) %(proto)" %(status) %(rsize) "-" "-"'
     words = (program, "--http-socket", f"127.0.0.1:{setting.port}", "--master", "--need-app",
-             "--die-on-term", "--processes", str(setting.workers), "--chdir", str(_FILES),
+             "--die-on-term", "--processes", str(setting.workers), "--chdir", str(FILES),
              "--wsgi-file", "app.py", "--listen", str(_somaxconn()), "--add-header",
              "Connection: close", "--logger", f"file:{setting.log}", "--log-format", form,
              "--virtualenv", sys.prefix)  # fmt: skip
@@ -185,7 +186,7 @@ def _somaxconn() -> int:
 
 
 def _bjoern(program: str, setting: Setting) -> Start:
-    words = (program, str(_FILES / "app.py"), str(setting.port), str(setting.workers))
+    words = (program, str(FILES / "app.py"), str(setting.port), str(setting.workers))
     return Start((*words, str(setting.log)), environ=_wsgi(setting))
 
 
@@ -203,7 +204,7 @@ def _own(name: str, process: str, *options: str) -> Peer:
                 _pyweb(*options))  # fmt: skip
 
 
-_NO_FILES = "serves the file by a WSGI application"
+_NOFILES = "serves the file by a WSGI application"
 _CLOSES = "closes after each answer"
 
 FORK, AGAIN, PREFORK, THREAD = "pyweb fork", "pyweb fork again", "pyweb prefork", "pyweb thread"
@@ -228,22 +229,24 @@ OTHERS = (
          "apt install mini-httpd", ("-V",), _mini_httpd, keeps=False, notes=(_CLOSES,)),
     Peer(PLAIN, "a process for each connection, in Python", lambda: sys.executable, "",
          ("--version",), _plainfork, keeps=False,
-         notes=(_CLOSES, "has no ETag, no Last-Modified")),
+         notes=(_CLOSES,)),
     Peer("http.server", "a thread for each connection", lambda: sys.executable, "",
          ("--version",), _http_server, notes=("lets 5 connections wait: it can't be told more",)),
     Peer("ForkingMixIn", "a process for each connection", lambda: sys.executable, "",
          ("--version",), _forking),
     Peer("gunicorn", "a pool of workers, a request at a time", _module("gunicorn"),
          "pip install gunicorn", ("-m", "gunicorn", "--version"), _gunicorn, keeps=False,
-         notes=(_NO_FILES, _CLOSES + " (worker class sync)")),
+         notes=(_NOFILES, _CLOSES + " (worker class sync)")),
     Peer("granian", "workers in Rust with a thread for Python", _beside("granian"),
-         "pip install granian", ("--version",), _granian, notes=(_NO_FILES,)),
+         "pip install granian", ("--version",), _granian, notes=(_NOFILES,)),
     Peer("uwsgi", "a pool of workers, a request at a time", _beside("uwsgi"),
          "pip install uwsgi (it needs gcc and python3-dev)", ("--version",), _uwsgi, keeps=False,
-         notes=(_NO_FILES, _CLOSES + " (http-socket)")),
+         notes=(_NOFILES, _CLOSES + " (http-socket)")),
     Peer("bjoern", "workers with an event loop each", _module("bjoern"),
-         "pip install bjoern (it needs gcc, python3-dev and libev-dev)", ("--version",), _bjoern,
-         notes=(_NO_FILES, "has no log: the application writes it")),
+         "pip install bjoern (it needs gcc, python3-dev and libev-dev)",
+         ("-c", "from importlib.metadata import version; print('bjoern', version('bjoern'))"),
+         _bjoern,
+         notes=(_NOFILES, "has no log: the application writes it")),
 )  # fmt: skip
 
 PEERS = (*OWN, *OTHERS)
