@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -78,6 +79,34 @@ def test_each_logs(name: str, place: Place) -> None:
         os.link(guest.log, kept)
     lines = [line for line in kept.read_text("utf-8").splitlines() if COMBINED.match(line)]
     assert len(lines) >= 20, kept.read_text("utf-8")[-500:]
+
+
+def test_bjoern_does_not_wait_for_its_client(place: Place) -> None:
+    """Head and file in one segment: the second of two would wait for an acknowledgement."""
+    with (
+        guests.running(installed(BY_NAME["bjoern"]), place, 2) as guest,
+        socket.create_connection(("127.0.0.1", guest.port), 10) as sock,
+    ):
+        for count in (1, 2, 3):
+            sock.sendall(f"GET /{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            data = b""
+            while len(data.partition(b"\r\n\r\n")[2]) < SIZE:
+                data += sock.recv(65536)
+            assert data_segments(sock) == count
+
+
+def data_segments(sock: socket.socket) -> int:
+    """That have come (linux/tcp.h: tcpi_data_segs_in)."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    return int.from_bytes(info[152:156], sys.byteorder)
+
+
+def test_granian_is_told_to_kill_who_does_not_end() -> None:
+    """A worker that has not started when it is told to end does so only then; it would be waited
+    for without an end."""
+    setting = Setting(8123, Path("/x"), Path("/s/page.txt"), 3)
+    words = BY_NAME["granian"].start("granian", setting).words
+    assert words[words.index("--workers-kill-timeout") + 1] == "2"
 
 
 def test_versions_are_told() -> None:

@@ -161,6 +161,8 @@ def _gunicorn(program: str, setting: Setting) -> Start:
 def _granian(program: str, setting: Setting) -> Start:
     form = '%(addr)s - - [%(time)s] "%(method)s %(path)s %(protocol)s" %(status)d - "-" "-"'
     words = (program, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(setting.port),
+             # A worker that is told to end before it has started does not hear it.
+             "--workers-kill-timeout", "2",
              "--workers", str(setting.workers), "--backlog", str(BACKLOG), "--no-ws",
              "--blocking-threads", "4",
              "--working-dir", str(FILES), "--access-log", "--access-log-fmt", form,

@@ -1,5 +1,6 @@
 """The file as a WSGI application (PEP 3333), for servers that have no files of their own: found
-anew for each request, sent by the server's own wsgi.file_wrapper where it has one.
+anew for each request, sent by the server's own wsgi.file_wrapper where it has one (but not by
+bjoern's: `_logged`).
 
     PYWEB_LAB_FILE   the file
 
@@ -38,13 +39,15 @@ def _pieces(file):
 
 
 def _logged(log):
-    """bjoern keeps no log."""
+    """bjoern keeps no log. Its file_wrapper sends the head and the file apart, without TCP_NODELAY:
+    on a kept connection each answer then waits 40 ms for the client to acknowledge the head."""
 
     def logged(environ, start_response):
         now = time.strftime("%d/%b/%Y:%H:%M:%S %z")
         line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} {environ['SERVER_PROTOCOL']}"
         size = os.stat(FILE).st_size
         log.write(f'{environ["REMOTE_ADDR"]} - - [{now}] "{line}" 200 {size} "-" "-"\n')
+        environ.pop("wsgi.file_wrapper", None)
         return application(environ, start_response)
 
     return logged
