@@ -151,6 +151,7 @@ def test_whatever_else_makes_doubt_is_told() -> None:
               "parts": {"peers": peers}}  # fmt: skip
     page = words(render(answer))
     for said in ("A quick run", "Not pinned", "Not measured: model: no cc", "Not measured: ladder",
+                 "peers: 1 run was void, and not counted",
                  "peers, void run: nginx, ab: <b>late</b>",
                  "peers, missing: apache: none"):  # fmt: skip
         assert said in page, said

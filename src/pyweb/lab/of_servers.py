@@ -23,8 +23,8 @@ _SHARES = ("p50", "p75", "p90", "p99")
 
 
 def sections(load: Part | None, peers: Part | None, article: Part | None) -> list[Section]:
-    return [*_peers(peers or {}), *_article(article or {}), _modes(load or {}),
-            _latencies(load or {}, peers or {})]  # fmt: skip
+    return [*_peers(peers or {}), *_peers_latencies(peers or {}), *_article(article or {}),
+            _modes(load or {}), _latencies(load or {})]  # fmt: skip
 
 
 def _peers(peers: Part) -> list[Section]:
@@ -110,11 +110,11 @@ def _article_under(
     name: str, title: str, load: str, found: Part, titles: Mapping[str, str], published: Part
 ) -> Section:
     rows = found["rows"]
-    # What was published is of the first load: under the second its server died.
+    # What was published of its server is of this load; its Apache had another, which is said.
     said = published if load.endswith("-n 1000 -c 100") else {}
     dots = [Dots(titles.get(one, one), (estimate(row.get("rate")), None), _no_figure(row, "rate"))
             for one, row in rows.items()]  # fmt: skip
-    dots += [Dots(_PUBLISHED.get(one, one), (None, estimate([row.get("rate")])))
+    dots += [Dots(_as_published(one, row), (None, estimate([row.get("rate")])))
              for one, row in said.items()]  # fmt: skip
     cells = [
         (forms.text(titles.get(one, one)), *(forms.figure(row.get(what)) for what in _ARTICLE),
@@ -122,7 +122,7 @@ def _article_under(
         for one, row in rows.items()
     ]  # fmt: skip
     cells += [
-        (forms.text(_PUBLISHED.get(one, one)),
+        (forms.text(_as_published(one, row)),
          *(forms.plain(row.get(what))
            for what in _ARTICLE), forms.plain(None), forms.text(""))
         for one, row in said.items()
@@ -136,6 +136,11 @@ def _article_under(
         legend=curves.keys(["requests/s, here", *(["as published"] if said else [])]),
         tables=(Table(f"{load}, beside what was published", heads, tuple(cells)),),
     )  # fmt: skip
+
+
+def _as_published(one: str, row: Part) -> str:
+    about = f" ({row['about']})" if row.get("about") else ""
+    return f"{_PUBLISHED.get(one, one)}{about}"
 
 
 _OF_2009 = " Published figures are of another machine, in 2009, and have no intervals."
@@ -176,7 +181,7 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
             for one, row in rows.items()]  # fmt: skip
     cells = tuple(
         (forms.text(titles.get(one, one)),
-         *(forms.figure(row.get(what)) for what in ("kept", "new", "ratio")))
+         *(forms.figure(row.get(what)) for what in ("kept", "new", "ratio")), _failures(row))
         for one, row in rows.items()
     )  # fmt: skip
     return Section(
@@ -184,7 +189,8 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
         picture=curves.dots("pool", "Time of a request, kept and new connections", dots,
                             scale="log", unit=" us"),
         legend=curves.keys(["kept connections", "a connection for each request"]),
-        tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept"), cells),),
+        tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept",
+                                     "failures"), cells),),
     )  # fmt: skip
 
 
@@ -200,16 +206,51 @@ def _modes(load: Part) -> Section:
                   for one, each in rates.items())  # fmt: skip
     return Section(
         name, title,
-        lead="Requests/s of one core; all processes of a server on one CPU, its client on another.",
+        lead=f"Requests/s; {(load.get('machine') or {}).get('pinned') or 'CPUs as they came'}.",
         picture=curves.dots(name, "Requests per second by load and mode", rows, scale="log"),
         legend=curves.keys(servers),
         tables=(Table("Requests/s", ("load", *servers), cells),),
     )  # fmt: skip
 
 
-def _latencies(load: Part, peers: Part) -> Section:
-    name, title = "latencies", "Latencies in an open loop"
-    found = [*(load.get("latencies") or ()), *(peers.get("latencies") or ())]
+def _peers_latencies(peers: Part) -> list[Section]:
+    """So many servers that lines would be a tangle: a row each."""
+    name, found = "peers-latencies", peers.get("latencies") or ()
+    if not found:
+        return []
+    shown = ("p50", "p90", "p99")
+    rows = [Dots(str(one.get("server")),
+                 tuple(known.scaled(1e3) if (known := estimate(one.get(share))) else None
+                       for share in shown))
+            for one in found]  # fmt: skip
+    return [Section(
+        name, "pyweb and its peers: latencies in an open loop", lead=_OPEN_LOOP,
+        picture=curves.dots(name, "Latency percentiles of pyweb and its peers, ms", rows,
+                            scale="log", unit=" ms"),
+        legend=curves.keys([f"{share[1:]} % were faster" for share in shown]),
+        tables=(_latency_table(found),),
+    )]  # fmt: skip
+
+
+_OPEN_LOOP = (
+    "Requests come when they come, whether or not the last one was answered; each is counted from"
+    " its scheduled start, so waiting in a queue counts."
+)
+
+
+def _latency_table(found: Sequence[Part]) -> Table:
+    cells = tuple(
+        (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
+         *(forms.figure(one.get(share), 1e3) for share in _SHARES))
+        for one in found
+    )  # fmt: skip
+    heads = ("server", "of saturation", *(f"{share}, ms" for share in _SHARES))
+    return Table("Latency percentiles, ms", heads, cells)
+
+
+def _latencies(load: Part) -> Section:
+    name, title = "latencies", "Latencies of pyweb's modes in an open loop"
+    found = load.get("latencies") or ()
     if not found:
         return Section(name, title, absent="Latencies were not measured.")
     servers = list(dict.fromkeys(str(one.get("server")) for one in found))
@@ -218,21 +259,13 @@ def _latencies(load: Part, peers: Part) -> Section:
         each = [one for one in found if (one.get("of_saturation") or 0.0) == share]
         at = f"at {forms.percent(share)} of what saturates the server"
         panels.append((at, _by_server(each, servers)))
-    cells = tuple(
-        (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
-         *(forms.figure(one.get(share), 1e3) for share in _SHARES))
-        for one in found
-    )  # fmt: skip
-    heads = ("server", "of saturation", *(f"{share}, ms" for share in _SHARES))
     return Section(
-        name, title,
-        lead="Requests come when they come, whether or not the last one was answered; each is"
-        " counted from its scheduled start, so waiting in a queue counts.",
+        name, title, lead=_OPEN_LOOP,
         picture=curves.lines(name, "Latency percentiles of each server", panels,
                              x_name="of all requests so many were faster", y_name="ms",
                              x_ticks=[f"{share[1:]} %" for share in _SHARES]),
         legend=curves.keys(servers),
-        tables=(Table("Latency percentiles, ms", heads, cells),),
+        tables=(_latency_table(found),),
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def render(answer: Mapping[str, Any]) -> str:
         doubts=doubts(answer),
         sections=_sections(parts),
         machine=_machine(answer),
+        where=_where(answer),
         peers=[{word: one.get(word) or "" for word in _PEER}
                for one in (parts.get("peers") or {}).get("peers") or ()],
         setting=(parts.get("peers") or {}).get("setting") or (),
@@ -56,6 +57,13 @@ def _sections(parts: Mapping[str, Any]) -> list[Section]:
     servers = of_servers.sections(*(parts.get(name) for name in ("load", "peers", "article")))
     *most, latencies = servers
     return [*ladder, *most, of_model.section(parts.get("model")), latencies]
+
+
+def _where(answer: Mapping[str, Any]) -> list[str]:
+    """In short: the table of the machine has all."""
+    facts = answer.get("machine") or {}
+    found = [facts.get(name) for name in ("cpu", "kernel", "python")]
+    return [str(one) for one in (*found, answer.get("date")) if one]
 
 
 def _machine(answer: Mapping[str, Any]) -> Table | None:
