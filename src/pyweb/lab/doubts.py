@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .statistics import QUIET, estimate, is_quiet
 from .tell import NOT_PINNED
 
+# More void runs of one part are counted, and shown when asked for.
+_FEW = 2
 PARTS = ("ladder", "model", "load", "peers", "article")
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """`lines`: none, and it was quiet. `same`: the A/A of each part, in words."""
+    """`lines`: none, and it was quiet. `many`: (what, its lines) of what would swamp them. `same`:
+    the A/A of each part, in words."""
 
     lines: tuple[str, ...]
+    many: tuple[tuple[str, tuple[str, ...]], ...]
     same: tuple[str, ...]
 
 
 def doubts(answer: Mapping[str, Any]) -> Doubts:
     parts = answer.get("parts") or {}
-    lines, same = [], []
+    lines, many, same = [], [], []
     if answer.get("quick"):
         lines.append("A quick run: few blocks, wide intervals.")
     if (answer.get("machine") or {}).get("pinned") == NOT_PINNED:
@@ -40,9 +44,23 @@ def doubts(answer: Mapping[str, Any]) -> Doubts:
         if is_bad:
             lines.append(f"{name}: A/A {said}")
         lines += [f"{name}, missing: {line}" for line in part.get("missing") or ()]
-        lines += [f"{name}, void run: {line}" for line in part.get("void") or ()]
+        void = tuple(part.get("void") or ())
+        if len(void) > _FEW:
+            many.append((f"{name}: {len(void)} void runs", void))
+        else:
+            lines += [f"{name}, void run: {line}" for line in void]
+        lines += [f"{name}, failed runs under {line}" for line in _failed(part)]
         lines += [f"{name}, left out: {line}" for line in part.get("skipped") or ()]
-    return Doubts(tuple(lines), tuple(same))
+    return Doubts(tuple(lines), tuple(many), tuple(same))
+
+
+def _failed(part: Mapping[str, Any]) -> Iterator[str]:
+    """By load: of which server how many. What went wrong is said in its table."""
+    for load, found in (part.get("loads") or {}).items():
+        counts = {server: len(lines) for server, row in (found.get("rows") or {}).items()
+                  if (lines := row.get("failures"))}  # fmt: skip
+        if counts:
+            yield f"{load}: {', '.join(f'{server} {count}' for server, count in counts.items())}"
 
 
 def _same(part: Mapping[str, Any]) -> tuple[str, bool]:
