@@ -13,6 +13,6 @@ here (tests/test_layers.py):
  comparing    figures  compare
  telling      data  tell  tell_across  tell_compare  tell_peers  session
  drawing      forms  layout  canvas  plots  curves
- page         of_ladder  of_servers  of_article  of_model  doubts  page
+ page         of_ladder  of_servers  of_model  doubts  page
  commands     climbing  rivals  reporting  comparing  commands  cli  __main__
 """

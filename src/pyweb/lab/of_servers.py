@@ -1,4 +1,4 @@
-"""Servers under load as sections: pyweb's modes, its peers, latencies.
+"""Servers under load as sections: pyweb's modes, its peers, the article's experiment, latencies.
 
 A server of which no run was sound has no figure; what went wrong is said in its place. Not here:
 how it is drawn and written.
@@ -23,9 +23,13 @@ _AB = "abcdefghijklmnopqrstuvwxyz"
 _SHARES = ("p50", "p75", "p90", "p99")
 
 
-def peers_sections(part: Part | None) -> list[Section]:
+def sections(load: Part | None, peers: Part | None, article: Part | None) -> list[Section]:
+    return [*_peers(peers or {}), *_article(article or {}), _modes(load or {}),
+            _latencies(load or {}, peers or {})]  # fmt: skip
+
+
+def _peers(peers: Part) -> list[Section]:
     """A section for each load."""
-    peers = part or {}
     loads = peers.get("loads") or {}
     if not loads:
         return [Section("peers", "pyweb and its peers", absent="Peers were not measured.")]
@@ -44,14 +48,14 @@ def _peers_under(name: str, load: str, found: Part, titles: Mapping[str, str]) -
         return Section(name, title, absent=f"No server was measured under {load}.")
     reference = found.get("reference") or ""
     dots = [
-        Dots(titles.get(peer, peer), (estimate(one.get("ratio")),), no_figure(one, "ratio"))
+        Dots(titles.get(peer, peer), (estimate(one.get("ratio")),), _no_figure(one, "ratio"))
         for peer, one in rows.items()
     ]
     cells = tuple(
         (forms.text(titles.get(peer, peer)), forms.figure(one.get("rate")),
          forms.figure(one.get("ratio")), forms.figure(one.get("cpu_us")),
          forms.figure(one.get("memory_kb"), 1 / 1024), forms.plain(one.get("runs")),
-         failures(one))
+         _failures(one))
         for peer, one in rows.items()
     )  # fmt: skip
     heads = ("server", "requests/s", f"times {reference}", "CPU, us a request", "memory, MB",
@@ -67,22 +71,128 @@ def _peers_under(name: str, load: str, found: Part, titles: Mapping[str, str]) -
     )  # fmt: skip
 
 
-def failures(row: Part) -> Cell:
-    """A line for each run that failed."""
+def _failures(row: Part) -> Cell:
     lines = row.get("failures") or ()
     return forms.text("; ".join(lines) or "none", bad=bool(lines))
 
 
-def no_figure(row: Part, what: str) -> str:
-    """Why there is none; empty: there is one."""
+def _no_figure(row: Part, what: str) -> str:
     if estimate(row.get(what)):
         return ""
     lines = row.get("failures") or ()
     return f"no sound run: {lines[0]}" if lines else "no figure"
 
 
-def modes(part: Part | None) -> Section:
-    load = part or {}
+def _article(article: Part) -> list[Section]:
+    name, title = "article", "The article's experiment"
+    loads = article.get("loads") or {}
+    titles = article.get("titles") or {}
+    published = article.get("published") or {}
+    found = [
+        _article_under(
+            f"{name}-{_AB[place % 26]}", f"{title}: {load}", load, one, titles, published
+        )
+        for place, (load, one) in enumerate(loads.items())
+        if one.get("rows")
+    ]
+    if not found:
+        why = "The article's loads were not measured."
+        found.append(Section(name, title, absent=why))
+    if limit := _limit(article.get("limit") or {}, titles):
+        found.append(limit)
+    if pool := _pool(article.get("pool") or {}, titles):
+        found.append(pool)
+    return found
+
+
+_PUBLISHED = {"server": "the article's server, as published", "apache": "its Apache, as published"}
+
+
+def _article_under(
+    name: str, title: str, load: str, found: Part, titles: Mapping[str, str], published: Part
+) -> Section:
+    rows = found["rows"]
+    # What was published is of the first load: under the second its server died.
+    said = published if load.endswith("-n 1000 -c 100") else {}
+    dots = [Dots(titles.get(one, one), (estimate(row.get("rate")), None), _no_figure(row, "rate"))
+            for one, row in rows.items()]  # fmt: skip
+    dots += [Dots(_PUBLISHED.get(one, one), (None, estimate([row.get("rate")])))
+             for one, row in said.items()]  # fmt: skip
+    cells = [
+        (forms.text(titles.get(one, one)), *(forms.figure(row.get(what)) for what in _ARTICLE),
+         forms.plain(row.get("runs")), _failures(row))
+        for one, row in rows.items()
+    ]  # fmt: skip
+    cells += [
+        (forms.text(_PUBLISHED.get(one, one)),
+         *(forms.plain(row.get(what))
+           for what in _ARTICLE), forms.plain(None), forms.text(""))
+        for one, row in said.items()
+    ]  # fmt: skip
+    heads = ("server", "requests/s", "times the article's kind", "mean, ms", "longest, ms",
+             "sound runs", "failures")  # fmt: skip
+    beside = ", beside what was published" if said else ""
+    return Section(
+        name, title,
+        lead=f"{found.get('about') or load}.{_OF_2009 if said else ''}",
+        picture=curves.dots(name, f"Requests per second under {load}", dots, scale="log"),
+        legend=curves.keys(["requests/s, here", *(["as published"] if said else [])]),
+        tables=(Table(f"{load}{beside}", heads, tuple(cells)),),
+    )  # fmt: skip
+
+
+_OF_2009 = " Published figures are of another machine, in 2009, and have no intervals."
+_ARTICLE = ("rate", "ratio", "mean_ms", "max_ms")
+
+
+def _limit(limit: Part, titles: Mapping[str, str]) -> Section | None:
+    rows = limit.get("rows") or {}
+    if not rows:
+        return None
+    cells = tuple(
+        (forms.text(titles.get(one, one)), forms.plain(row.get("answered")),
+         forms.plain(row.get("asked")), _yes(row.get("alive")), _yes(row.get("again")),
+         forms.text(row.get("said")))
+        for one, row in rows.items()
+    )  # fmt: skip
+    heads = ("server", "answered", "asked", "still alive", "serves again", "its last words")
+    allowed = limit.get("processes")
+    how = f"; {allowed} more processes allowed" if allowed is not None else ""
+    return Section(
+        "limit", "At the process limit", lead=limit.get("about") or "",
+        tables=(Table(f"What became of clients and servers{how}", heads, cells),),
+    )  # fmt: skip
+
+
+def _yes(value: bool | None) -> Cell:
+    if value is None:
+        return forms.text("")
+    return forms.text("yes" if value else "no", bad=not value)
+
+
+def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
+    rows = pool.get("rows") or {}
+    if not rows:
+        return None
+    dots = [Dots(titles.get(one, one), (estimate(row.get("kept")), estimate(row.get("new"))),
+                 "" if estimate(row.get("kept")) else _no_figure(row, "new"))
+            for one, row in rows.items()]  # fmt: skip
+    cells = tuple(
+        (forms.text(titles.get(one, one)),
+         *(forms.figure(row.get(what)) for what in ("kept", "new", "ratio")), _failures(row))
+        for one, row in rows.items()
+    )  # fmt: skip
+    return Section(
+        "pool", "A pool of connections, as the article ends with", lead=pool.get("about") or "",
+        picture=curves.dots("pool", "Time of a request, kept and new connections", dots,
+                            scale="log", unit=" us"),
+        legend=curves.keys(["kept connections", "a connection for each request"]),
+        tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept",
+                                     "failures"), cells),),
+    )  # fmt: skip
+
+
+def _modes(load: Part) -> Section:
     name, title = "modes", "pyweb's modes under load"
     rates = {one: each for one, each in (load.get("rates") or {}).items() if each}
     if not rates:
@@ -101,9 +211,9 @@ def modes(part: Part | None) -> Section:
     )  # fmt: skip
 
 
-def latencies(load: Part | None, peers: Part | None) -> Section:
+def _latencies(load: Part, peers: Part) -> Section:
     name, title = "latencies", "Latencies in an open loop"
-    found = [one for part in (load, peers) for one in (part or {}).get("latencies") or ()]
+    found = [*(load.get("latencies") or ()), *(peers.get("latencies") or ())]
     if not found:
         return Section(name, title, absent="Latencies were not measured.")
     servers = list(dict.fromkeys(str(one.get("server")) for one in found))

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from . import forms, of_article, of_ladder, of_model, of_servers
+from . import forms, of_ladder, of_model, of_servers
 from .doubts import PARTS, doubts
 from .layout import Section, Table
 
@@ -63,15 +63,10 @@ def _known(value: Any) -> Any:
 
 def _sections(parts: Mapping[str, Any]) -> list[Section]:
     """The most important first."""
-    load, peers = parts.get("load"), parts.get("peers")
-    return [
-        *of_ladder.sections(parts.get("ladder")),
-        *of_servers.peers_sections(peers),
-        *of_article.sections(parts.get("article")),
-        of_servers.modes(load),
-        of_model.section(parts.get("model")),
-        of_servers.latencies(load, peers),
-    ]
+    ladder = of_ladder.sections(parts.get("ladder"))
+    servers = of_servers.sections(*(parts.get(name) for name in ("load", "peers", "article")))
+    *most, latencies = servers
+    return [*ladder, *most, of_model.section(parts.get("model")), latencies]
 
 
 def _machine(answer: Mapping[str, Any]) -> Table | None:
