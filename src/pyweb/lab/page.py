@@ -27,8 +27,8 @@ _LOADER = jinja2.PackageLoader("pyweb.lab", "templates")
 
 def render(answer: Mapping[str, Any]) -> str:
     """`answer`: of the command report. ValueError, TypeError: it is not of that shape."""
-    known = _known(answer)
-    parts: Mapping[str, Any] = known.get("parts") or {}
+    raw, answer = answer, _known(answer)
+    parts: Mapping[str, Any] = answer.get("parts") or {}
     environment = jinja2.Environment(
         loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -41,14 +41,14 @@ def render(answer: Mapping[str, Any]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         headline=of_ladder.headline(parts.get("ladder")),
         peers_line=of_servers.finding(parts.get("peers")),
-        doubts=doubts(known),
+        doubts=doubts(answer),
         sections=_sections(parts),
-        machine=_machine(known),
+        machine=_machine(answer),
         peers=[{word: one.get(word) or "" for word in _PEER}
                for one in (parts.get("peers") or {}).get("peers") or ()],
         setting=(parts.get("peers") or {}).get("setting") or (),
         undrawn=[name for name in parts if name not in PARTS],
-        answer=answer,
+        answer=raw,
     )  # fmt: skip
 
 
