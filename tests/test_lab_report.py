@@ -157,14 +157,6 @@ def test_failed_runs_are_admitted_on_top(page: str) -> None:
     assert lab_known.FAILED in words(page[page.index('id="pool-section"') :])
 
 
-def test_many_void_runs_do_not_hide_the_rest() -> None:
-    page = only("load", lab_known.load() | {"void": [f"run {n} was late" for n in range(20)]})
-    top = page[: page.index("<main")]
-    assert "load: 20 runs were void" in top[: top.index("<details>")]
-    assert " was late" not in top[: top.index("<details>")]
-    assert top.count(" was late</li>") == 20
-
-
 @pytest.mark.parametrize(
     ("aa", "said"),
     [
@@ -189,7 +181,6 @@ def test_whatever_else_makes_doubt_is_told() -> None:
               "parts": {"peers": peers}}  # fmt: skip
     page = words(render(answer))
     for said in ("A quick run", "Not pinned", "Not measured: model: no cc", "Not measured: ladder",
-                 "peers: 1 run was void, and not counted",
                  "peers, void run: nginx, ab: <b>late</b>",
                  "peers, missing: apache: none"):  # fmt: skip
         assert said in page, said

@@ -14,17 +14,15 @@ PARTS = ("ladder", "model", "load", "peers", "article")
 
 @dataclass(frozen=True)
 class Doubts:
-    """`lines`: none, and it was quiet. `void`: of runs that are in no figure, each with its part;
-    `lines` has how many they are. `same`: the A/A of each part, in words."""
+    """`lines`: none, and it was quiet. `same`: the A/A of each part, in words."""
 
     lines: tuple[str, ...]
-    void: tuple[str, ...]
     same: tuple[str, ...]
 
 
 def doubts(answer: Mapping[str, Any]) -> Doubts:
     parts = answer.get("parts") or {}
-    lines, void, same = [], [], []
+    lines, same = [], []
     if answer.get("quick"):
         lines.append("A quick run: few blocks, wide intervals.")
     if (answer.get("machine") or {}).get("pinned") == NOT_PINNED:
@@ -37,20 +35,15 @@ def doubts(answer: Mapping[str, Any]) -> Doubts:
             if not any(line.startswith(f"Not measured: {name}") for line in lines):
                 lines.append(f"Not measured: {name}")
             continue
-        if part.get("quick") and not answer.get("quick"):
-            lines.append(f"{name}: a quick run")
         said, is_bad = _same(part)
         same.append(f"{name} {said}")
         if is_bad:
             lines.append(f"{name}: A/A {said}")
         lines += [f"{name}, failed runs under {line}" for line in _failed(part)]
         lines += [f"{name}, missing: {line}" for line in part.get("missing") or ()]
-        if count := len(thrown := part.get("void") or ()):
-            lines.append(f"{name}: {count} {'run was' if count == 1 else 'runs were'} void, and not"
-                         " counted")  # fmt: skip
-        void += [f"{name}, void run: {line}" for line in thrown]
+        lines += [f"{name}, void run: {line}" for line in part.get("void") or ()]
         lines += [f"{name}, left out: {line}" for line in part.get("skipped") or ()]
-    return Doubts(tuple(lines), tuple(void), tuple(same))
+    return Doubts(tuple(lines), tuple(same))
 
 
 def _same(part: Mapping[str, Any]) -> tuple[str, bool]:
