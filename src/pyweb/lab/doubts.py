@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def doubts(answer: Mapping[str, Any]) -> Doubts:
         same.append(f"{name} {said}")
         if is_bad:
             lines.append(f"{name}: A/A {said}")
+        lines += [f"{name}, failed runs under {line}" for line in _failed(part)]
         lines += [f"{name}, missing: {line}" for line in part.get("missing") or ()]
         if count := len(thrown := part.get("void") or ()):
             lines.append(f"{name}: {count} {'run was' if count == 1 else 'runs were'} void, and not"
@@ -75,3 +76,12 @@ def _same(part: Mapping[str, Any]) -> tuple[str, bool]:
     if is_quiet(found):
         return said, False
     return f"{said}, may be {low} to {high}: noisy, believe no small difference", True
+
+
+def _failed(part: Mapping[str, Any]) -> Iterator[str]:
+    """By load: of which server how many. What went wrong is said in its table."""
+    for load, found in (part.get("loads") or {}).items():
+        counts = {server: len(lines) for server, row in (found.get("rows") or {}).items()
+                  if (lines := row.get("failures"))}  # fmt: skip
+        if counts:
+            yield f"{load}: {', '.join(f'{server} {count}' for server, count in counts.items())}"

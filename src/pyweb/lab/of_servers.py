@@ -12,8 +12,9 @@ from typing import Any
 from . import curves, forms
 from .canvas import short
 from .curves import Dots, Line
-from .forms import Cell, number
+from .forms import Cell, words
 from .layout import Section, Table
+from .peers import AGAIN
 from .statistics import estimate
 
 Part = Mapping[str, Any]
@@ -32,7 +33,8 @@ def _peers(peers: Part) -> list[Section]:
     loads = peers.get("loads") or {}
     if not loads:
         return [Section("peers", "pyweb and its peers", absent="Peers were not measured.")]
-    titles = {one["name"]: one.get("title") or one["name"] for one in peers.get("peers") or ()}
+    titles = {one["name"]: one.get("title") or one["name"] for one in peers.get("peers") or ()
+              if "name" in one}  # fmt: skip
     return [
         _peers_under(f"peers-{_AB[place % 26]}", load, found, titles)
         for place, (load, found) in enumerate(loads.items())
@@ -129,12 +131,13 @@ def _article_under(
     ]  # fmt: skip
     heads = ("server", "requests/s", "times the article's kind", "mean, ms", "longest, ms",
              "sound runs", "failures")  # fmt: skip
+    beside = ", beside what was published" if said else ""
     return Section(
         name, title,
         lead=f"{found.get('about') or load}.{_OF_2009 if said else ''}",
         picture=curves.dots(name, f"Requests per second under {load}", dots, scale="log"),
         legend=curves.keys(["requests/s, here", *(["as published"] if said else [])]),
-        tables=(Table(f"{load}, beside what was published", heads, tuple(cells)),),
+        tables=(Table(f"{load}{beside}", heads, tuple(cells)),),
     )  # fmt: skip
 
 
@@ -159,10 +162,10 @@ def _limit(limit: Part, titles: Mapping[str, str]) -> Section | None:
     )  # fmt: skip
     heads = ("server", "answered", "asked", "still alive", "serves again", "its last words")
     allowed = limit.get("processes")
-    how = f" No more than {allowed} processes were allowed." if allowed is not None else ""
+    how = f"; {allowed} more processes allowed" if allowed is not None else ""
     return Section(
-        "limit", "At the process limit", lead=f"{limit.get('about') or ''}{how}".strip(),
-        tables=(Table("What became of clients and servers", heads, cells),),
+        "limit", "At the process limit", lead=limit.get("about") or "",
+        tables=(Table(f"What became of clients and servers{how}", heads, cells),),
     )  # fmt: skip
 
 
@@ -177,7 +180,7 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
     if not rows:
         return None
     dots = [Dots(titles.get(one, one), (estimate(row.get("kept")), estimate(row.get("new"))),
-                 "" if estimate(row.get("kept")) or estimate(row.get("new")) else "no figure")
+                 "" if estimate(row.get("kept")) else _no_figure(row, "new"))
             for one, row in rows.items()]  # fmt: skip
     cells = tuple(
         (forms.text(titles.get(one, one)),
@@ -282,12 +285,21 @@ def _by_server(found: Sequence[Part], servers: Sequence[str]) -> list[Line]:
 
 
 def finding(peers: Part | None) -> str:
-    """The peers in a sentence; empty: there are none."""
+    """The fastest peers and the slowest in a sentence; empty: there are none."""
     for load, found in ((peers or {}).get("loads") or {}).items():
         reference = found.get("reference")
-        said = [f"{short(peer)} {number(known.value)}"
-                for peer, row in (found.get("rows") or {}).items()
-                if peer != reference and (known := estimate(row.get("ratio")))]  # fmt: skip
+        rows = found.get("rows") or {}
+        ratios = {peer: known for peer in rows.keys() - {reference, AGAIN}
+                  if (known := estimate(rows[peer].get("ratio")))}  # fmt: skip
+        ranked = sorted(ratios, key=lambda peer: (-ratios[peer].value, peer))
+        said = [f"{short(peer)} {words(ratios[peer])}" for peer in ranked]
+        if len(said) > _TOLD + 1:
+            between = f"{len(said) - _TOLD - 1} others between"
+            said = [*said[:_TOLD], between, said[-1]]
         if said:
             return f"Requests/s under {load}, times {reference}: {', '.join(said)}."
     return ""
+
+
+# Of the fastest.
+_TOLD = 3
