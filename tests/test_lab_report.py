@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import html
+import itertools
 import json
 import math
 import os
@@ -21,8 +22,9 @@ from conftest import need
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
-from pyweb.lab import canvas, of_servers, plots
+from pyweb.lab import canvas, curves, forms, of_model, of_servers, peers, plots
 from pyweb.lab.page import render
+from pyweb.lab.statistics import Estimate
 
 sync_api = pytest.importorskip("playwright.sync_api") if "CI" not in os.environ else None
 if sync_api is None:
@@ -94,12 +96,13 @@ def test_the_main_finding_is_said(page: str) -> None:
     said = ("A connection of pyweb takes 4,000 us: 10 % is the fork tax, 88 % the interpreter tax,"
             " nothing explains -0.5 %.")  # fmt: skip
     assert said in words(page)
-    assert "Requests/s under ab, times pyweb fork: pyweb prefork 8.00, nginx 40.0" in words(page)
+    peers_said = "under ab, times pyweb fork: nginx 40.0 [38.0, 42.0], apache 32.0 [30.4, 33.6],"
+    assert peers_said in words(page)
 
 
 def test_sections_come_in_order_of_weight(page: str) -> None:
     titles = re.findall(r"<h2[^>]*>(.*?)</h2>", html.unescape(page))
-    assert titles[:2] == ["The two taxes, and what is left", "One connection of median length"]
+    assert titles[1:3] == ["The two taxes, and what is left", "One connection of median length"]
     assert titles[-3:] == ["Latencies in an open loop", "The machine, and what was run on it",
                            "How to read this"]  # fmt: skip
     nav = re.findall(r'<a href="#([^"]+)-section">', page)
@@ -122,9 +125,36 @@ def test_a_failure_is_shown_and_has_no_rate(page: str) -> None:
     assert len(marks(drawn, "serve")) == len(lab_known.RATES)
 
 
+def test_peers_are_told_in_a_sentence_that_can_be_read() -> None:
+    def row(ratio: float) -> dict[str, Any]:
+        return {"ratio": [ratio, None, None]}
+
+    rows = {name: row(ratio) for ratio, name in enumerate("abcdefgh", 1)}
+    rows |= {"pyweb fork": row(1.0), peers.AGAIN: row(99.0)}
+    said = of_servers.finding({"loads": {"ab": {"reference": "pyweb fork", "rows": rows}}})
+    assert said == ("Requests/s under ab, times pyweb fork: h 8.00 [?], g 7.00 [?], f 6.00 [?],"
+                    " 4 others between, a 1.00 [?].")  # fmt: skip
+
+
 def test_quiet_is_said_of_a_quiet_run_alone(page: str) -> None:
-    assert "Quiet: the same server against itself" in words(page)
-    assert "Read this with doubt" not in words(page)
+    quiet = words(render(without_failures(lab_known.report())))
+    assert "Quiet: the same server against itself" in quiet
+    assert "Read this with doubt" not in quiet
+    assert "Quiet:" not in words(page)
+
+
+def without_failures(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: [] if key == "failures" else without_failures(one)
+                for key, one in value.items()}  # fmt: skip
+    return [without_failures(one) for one in value] if isinstance(value, list) else value
+
+
+def test_failed_runs_are_admitted_on_top(page: str) -> None:
+    top = words(page[: page.index("<main")])
+    assert "peers, failed runs under ab: gunicorn 1" in top
+    assert "article, failed runs under ab -n 10000 -c 100: plainfork 1" in top
+    assert lab_known.FAILED in words(page[page.index('id="pool-section"') :])
 
 
 @pytest.mark.parametrize(
@@ -151,6 +181,7 @@ def test_whatever_else_makes_doubt_is_told() -> None:
               "parts": {"peers": peers}}  # fmt: skip
     page = words(render(answer))
     for said in ("A quick run", "Not pinned", "Not measured: model: no cc", "Not measured: ladder",
+                 "peers: 1 run was void, and not counted",
                  "peers, void run: nginx, ab: <b>late</b>",
                  "peers, missing: apache: none"):  # fmt: skip
         assert said in page, said
@@ -177,9 +208,38 @@ def test_absent_parts_are_told() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
+def test_no_null_breaks_it(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is; the machine is known, so that settings are counted too."""
+    for module in (plots, curves):
+        monkeypatch.setattr(module, "picture", lambda name, label, draw: name)
+    for answer in nulled(getattr(lab_known, part)()):
+        assert "How to read this" in render({"machine": {"cpu": "a CPU"}, "parts": {part: answer}})
+
+
+def nulled(value: Any) -> Iterator[Any]:
+    """Each with one null, however deep; of what has the same keys the first alone."""
+    if isinstance(value, dict):
+        kinds = {keys(one) or key: key for key, one in reversed(value.items())}
+        for key in kinds.values():
+            yield value | {key: None}
+            for one in nulled(value[key]):
+                yield value | {key: one}
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for one in nulled(value[0]):
+            yield [one, *value[1:]]
+
+
+def keys(value: Any) -> tuple[str, ...]:
+    """Of a mapping, or of the first in a list."""
+    if isinstance(value, list) and value:
+        return keys(value[0])
+    return tuple(value) if isinstance(value, dict) else ()
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_nothing_that_is_missing_breaks_it(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each key in turn, all of them, and each estimate."""
-    for module in (plots, of_servers.curves):
+    for module in (plots, curves):
         monkeypatch.setattr(module, "picture", drawn_once)
     answer = getattr(lab_known, part)()
     for key in answer:
@@ -247,6 +307,48 @@ def test_dots_are_where_their_ratios_are(page: str) -> None:
     one, eight, forty, thirty_two = marks(drawn, "serve")
     assert (forty - one) / (eight - one) == pytest.approx(math.log(40) / math.log(8), rel=1e-3)
     assert (thirty_two - one) / (eight - one) == pytest.approx(5 / 3, rel=1e-3)
+
+
+def test_a_dot_alone_is_in_its_row(page: str) -> None:
+    """What was measured and what was published have a row each."""
+    drawn = picture(page, "article-a-wide")
+    used = [one for one in drawn.iter(f"{SVG}use")
+            if re.search(r"fill: var\(--(serve|fork)\)", one.get("style", ""))]  # fmt: skip
+    heights = sorted(float(one.get("y", "")) for one in used)
+    steps = [below - above for above, below in itertools.pairwise(heights)]
+    assert len(steps) == 4
+    assert max(steps) == pytest.approx(min(steps), abs=0.01)
+
+
+def test_an_axis_on_a_phone_has_more_than_one_number(page: str) -> None:
+    """From 300 to 5,000 there is one power of ten."""
+    drawn = picture(page, "article-b-narrow")
+    said = {one.text for one in drawn.iter(f"{SVG}text")}
+    assert {"300", "1,000", "3,000"} <= said
+
+
+def test_an_interval_has_no_digits_that_it_does_not_know() -> None:
+    assert forms.interval(Estimate(0.0622, -7.45, 2.5091)) == "[-7.45, 2.51]"
+    assert forms.interval(Estimate(400.0, 380.0, 420.0)) == "[380, 420]"
+    assert forms.interval(Estimate(1.003, 0.995, 1.011)) == "[0.99, 1.01]"
+
+
+def test_the_model_is_not_right_where_nothing_is_known() -> None:
+    model = lab_known.model()
+    model["cases"][0]["ratio"] = [3.76, None, None]
+    model["cases"][1] |= {"ok": False, "ratio": [2.0, 1.9, 2.1]}
+    tables = of_model.section(model).tables
+    assert [row[2].text for row in tables[1].rows[:3]] == ["too few blocks to tell", "off",
+                                                          "as predicted"]  # fmt: skip
+
+
+def test_settings_are_there(page: str) -> None:
+    assert row(page, "memory, MB") == "memory, MB 16,000"
+    assert row(page, "blocks of ladder") == "blocks of ladder 8"
+    assert row(page, "blocks of peers") == "blocks of peers 6"
+    assert "What became of clients and servers; 100 more processes allowed" in words(page)
+    captions = words(" ".join(re.findall(r"<caption>.*?</caption>", page)))
+    assert captions.count("beside what was published") == 1
 
 
 def test_the_models_points_are_drawn(page: str) -> None:
@@ -360,6 +462,9 @@ def test_it_fits_on_screens(browser_page: Any, width: int) -> None:
     shown = browser_page(width)
     needed, there = shown.evaluate(FITS)
     assert needed <= there
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    if width == 1280:
+        assert shown.evaluate(f"{cut}.map(e => e.ariaLabel)") == []
     visible = shown.locator("figure svg:visible")
     assert visible.count() == shown.locator("figure").count()
     for kind in ("wide", "narrow"):
@@ -401,9 +506,10 @@ TEXTS = "p, h1, h2, li, a, th, td, small, caption, dt, dd, button, summary, .dou
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(browser_page: Any, page: str, scheme: str) -> None:
-    noisy = page.replace('<p class="quiet">', '<aside class="doubts"><h2>Doubt</h2><p>x</aside><p>')
-    shown = browser_page(1280, scheme, noisy)
-    assert shown.locator(".doubts").is_visible()
+    both = page.replace("<nav", '<p class="quiet">Quiet</p><nav', 1)
+    shown = browser_page(1280, scheme, both)
+    for kind in (".doubts", ".quiet"):
+        assert shown.locator(kind).is_visible()
     assert shown.locator("td.bad").count()
     assert min(shown.evaluate(CONTRASTS, [TEXTS, "color"])) >= 4.5
     for ink in ("ink", "faint"):

@@ -7,7 +7,7 @@ here (tests/test_layers.py):
  tools        build  tools  interpreters  machine  run  limits
  processes    toy  heaps  plainfork
  loads        reports  guards  load  visitors
- servers      servers  faults  phases  timeline  rungs
+ servers      usage  servers  faults  phases  timeline  rungs
  measuring    ladder  across  taxes  model  own  throughput
  others       peers  guests  contest  article
  comparing    figures  compare

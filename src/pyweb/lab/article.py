@@ -10,29 +10,33 @@ has no figure. Not here: how servers are started (guests.py), and how it is told
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from . import limits, statistics
+from . import limits, statistics, usage
 from . import load as loads
-from .guests import Guest, lives
+from .guests import Guest
 from .load import Run, Target
 from .peers import AGAIN, APACHE, FORK, PLAIN, PREFORK, THREAD
-from .reports import Void
+from .reports import Disturbed, Void
 from .run import Failed
 from .rungs import NAME, SIZE
 from .statistics import Estimate
 from .visitors import ANSWERED, Visit, visit
 
-# What the article says, of its own machine.
+# What the article says, of its own machine: the mean and the longest are of ab's row `Total`.
 PUBLISHED = {
-    "server": {"rate": 70.48, "mean_ms": 127, "max_ms": 12_395},
-    "apache": {"rate": 1263.56},
-}
+    "server": {"about": "ab -n 1000 -c 100, 1320 bytes",
+               "rate": 70.48, "mean_ms": 127, "max_ms": 12_332},
+    "apache": {"about": "ab -n 10000 -c 1000, 45 bytes",
+               "rate": 1263.56, "mean_ms": 263, "max_ms": 7895},
+}  # fmt: skip
 CONCURRENCY = 100
 LOADS = {"ab -n 1000 -c 100": 1000, "ab -n 10000 -c 100": 10_000}
+POOL = "a pool of connections"
 # Of a pool that a client keeps.
 POOLED = 10
 _POOL_REQUESTS = {True: 500, False: 2000}
@@ -63,13 +67,14 @@ class AtLimit:
 # Failed.
 Start = Callable[[str, int | None], AbstractContextManager[Guest]]
 Tick = Callable[[str], None]
+Answer = dict[str, Any]
 
 
 @dataclass
 class Article:
     """`runs`: load -> server -> block -> what ab said. `kept` and `anew`: server -> block -> us a
     request. `failures`: load -> server -> a line for each run that failed. `missing`: a line for
-    each server that does not start."""
+    each server that does not start. `void`: runs that were disturbed."""
 
     runs: dict[str, dict[str, dict[int, Run]]] = field(default_factory=dict)
     kept: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -77,6 +82,7 @@ class Article:
     failures: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     limit: dict[str, AtLimit] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    void: list[str] = field(default_factory=list)
 
     @property
     def same(self) -> Estimate | None:
@@ -85,18 +91,24 @@ class Article:
 
     def ratio(self, load: str, a: str, b: str) -> Estimate | None:
         """Of b's requests/s to a's, of the blocks in which both were sound."""
-        return _ratio(*({n: run.rate for n, run in self.runs.get(load, {}).get(one, {}).items()}
-                        for one in (a, b)))  # fmt: skip
+        return statistics.shared_ratio(self._rates(load, a), self._rates(load, b))
 
-    def as_data(self) -> dict[str, Any]:
+    def _rates(self, load: str, server: str) -> dict[int, float]:
+        """By block."""
+        return {n: run.rate for n, run in self.runs.get(load, {}).get(server, {}).items()}
+
+    def as_data(self) -> Answer:
         """For JSON: an interval is [value, low, high]; requests/s, ms, us."""
         return {
-            "aa": self.same.as_list() if self.same else None,
-            "void": [],
+            "aa": statistics.listed(self.same),
+            "void": self.void,
             "missing": self.missing,
             "titles": {name: name for name in SERVERS},
             "published": PUBLISHED,
-            "loads": {load: {"about": _ABOUT, "rows": dict(self._rows(load))} for load in LOADS},
+            "loads": {
+                load: {"about": _ABOUT, "rows": _rows(SERVERS, partial(self._row, load))}
+                for load in LOADS
+            },
             "limit": {
                 "about": f"{_VISIT.count} clients at once, each of which sends half of its request"
                 f" and waits for the others, and no more than {PROCESSES} further processes",
@@ -106,61 +118,52 @@ class Article:
             "pool": {
                 "about": f"{POOLED} clients by ab: their connections are kept (-k), or are new for"
                 " each request; wall time a request, whoever of them had it",
-                "rows": dict(self._pools()),
+                "rows": _rows(KEEPING, self._pool_row),
             },
         }
 
-    def _rows(self, load: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in SERVERS:
-            runs = list(self.runs.get(load, {}).get(name, {}).values())
-            failures = self.failures.get(load, {}).get(name, [])
-            if not runs and not failures:
-                continue
-            ratio = self.ratio(load, PLAIN, name)
-            yield (
-                name,
-                {
-                    "rate": _median([run.rate for run in runs]),
-                    "ratio": ratio.as_list() if ratio else None,
-                    "mean_ms": _median([1e3 * CONCURRENCY / run.rate for run in runs]),
-                    "max_ms": _median([1e3 * run.latency[1.0] for run in runs]),
-                    "runs": len(runs),
-                    "failures": failures,
-                },
-            )
+    def _row(self, load: str, name: str) -> Answer | None:
+        """None: it was not tried."""
+        runs = list(self.runs.get(load, {}).get(name, {}).values())
+        failures = self.failures.get(load, {}).get(name, [])
+        if not runs and not failures:
+            return None
+        return {
+            "rate": statistics.median_list([run.rate for run in runs]),
+            "ratio": statistics.listed(self.ratio(load, PLAIN, name)),
+            "mean_ms": statistics.median_list(
+                [1e3 * run.mean for run in runs if run.mean is not None]
+            ),
+            "max_ms": statistics.median_list([1e3 * run.latency[1.0] for run in runs]),
+            "runs": len(runs),
+            "failures": failures,
+        }
 
-    def _pools(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in KEEPING:
-            kept, anew = self.kept.get(name, {}), self.anew.get(name, {})
-            ratio = _ratio(kept, anew)
-            if kept or anew:
-                yield (
-                    name,
-                    {
-                        "kept": _median(list(kept.values())),
-                        "new": _median(list(anew.values())),
-                        "ratio": ratio.as_list() if ratio else None,
-                        "failures": self.failures.get(POOL, {}).get(name, []),
-                    },
-                )
+    def _pool_row(self, name: str) -> Answer | None:
+        """None: it was not tried."""
+        kept, anew = self.kept.get(name, {}), self.anew.get(name, {})
+        failures = self.failures.get(POOL, {}).get(name, [])
+        if not kept and not anew and not failures:
+            return None
+        return {
+            "kept": statistics.median_list(kept.values()),
+            "new": statistics.median_list(anew.values()),
+            "ratio": statistics.listed(statistics.shared_ratio(kept, anew)),
+            "failures": failures,
+        }
+
+
+def _rows(names: Iterable[str], row: Callable[[str], Answer | None]) -> Answer:
+    return {name: found for name in names if (found := row(name))}
 
 
 _ABOUT = f"the article's load: a connection for each request, {CONCURRENCY} at a time"
 
 
-def _of_limit(one: AtLimit) -> dict[str, Any]:
+def _of_limit(one: AtLimit) -> Answer:
     return {"answered": one.ends.get(ANSWERED, 0), "asked": sum(one.ends.values()),
             "ends": dict(one.ends), "alive": one.alive, "again": one.again,
             "said": one.said}  # fmt: skip
-
-
-def _median(values: list[float]) -> list[float | None] | None:
-    return statistics.median(values).as_list() if values else None
-
-
-def _ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
-    both = sorted(a.keys() & b.keys())
-    return statistics.ratio([a[n] for n in both], [b[n] for n in both]) if both else None
 
 
 def steps(blocks: int) -> int:
@@ -197,9 +200,6 @@ def _loads(start: Start, name: str, found: Article, block: int, quick: bool) -> 
             found.runs.setdefault(load, {}).setdefault(name, {})[block] = sound
 
 
-POOL = "a pool of connections"
-
-
 def _pool(start: Start, name: str, found: Article, block: int, requests: int) -> None:
     def kept(target: Target) -> Run:
         return loads.ab_kept(target, requests=requests, concurrency=POOLED)
@@ -221,20 +221,26 @@ def _run(
     found: Article,
 ) -> Run | None:
     """Of a fresh server. None: it has no figure, and why is noted."""
+    started = False
     try:
         with start(name, None) as server:
+            started = True
             return run(Target(server.port, f"/{NAME}", SIZE))
+    except Disturbed as why:
+        found.void.append(f"{name}: {why}")
     except Void as why:
         failures.setdefault(name, []).append(str(why))
     except Failed as why:
-        if str(why) not in found.missing:
+        if started:
+            failures.setdefault(name, []).append(str(why))
+        elif str(why) not in found.missing:
             found.missing.append(str(why))
     return None
 
 
 def _at_the_limit(start: Start, name: str, found: Article) -> None:
     """A server that dies of it is no failed measurement: that is what is asked."""
-    uid = limits.user()
+    uid = limits.spare_user()
     try:
         with start(name, uid) as server:
             found.limit[name] = _press(server, uid)
@@ -249,7 +255,7 @@ def _press(server: Guest, uid: int) -> AtLimit:
     before = len(server.said())
     with limits.limited(family, uid, PROCESSES):
         ends = visit(server.port, f"/{NAME}", SIZE, _VISIT)
-        alive = lives(family[0])
+        alive = usage.lives(family[0])
     again = visit(server.port, f"/{NAME}", SIZE, replace(_VISIT, count=1, hold=0.0))
     said = [server.as_told(line) for line in server.said()[before:]]
     return AtLimit(dict(ends), alive, again[ANSWERED] == 1, said[-1] if said else "")

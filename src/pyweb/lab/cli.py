@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pyweb-lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("pyweb-lab: broken off; nothing is kept", file=sys.stderr)
+        kept = "nothing is kept"
+        if options.command == "report" and options.json:
+            kept = f"{options.json} has the parts that were done"
+        print(f"pyweb-lab: broken off; {kept}", file=sys.stderr)
         return EXIT_BROKEN_OFF
     return EXIT_DONE
 

@@ -152,7 +152,7 @@ def _alone(session: Session, place: Place, facts: Mapping[str, Any]) -> Answer:
         fault = _fault(session, choice, tick)
     tell.on_top(session.console, facts, found.same, found.void, missing)
     session.console.print(tell.rungs_table(found, choice.rungs))
-    answer = _answer(found, choice)
+    answer = _answer(found, choice) | {"missing": missing}
     session.console.print(tell.steps_table(ladder.differences(found, _ALL_STEPS)))
     session.console.print(tell.phases_table(phases_of(found)))
     return answer | _told_taxes(session, found, fault)

@@ -65,7 +65,7 @@ def measure_load(session: Session) -> Answer:
     tell.on_top(session.console, session.facts(), found.same, found.void, missing)
     session.console.print(tell.rates_table(found))
     session.console.print(tell.latency_table(found))
-    return found.as_data()
+    return found.as_data() | {"missing": missing}
 
 
 def make_report(session: Session) -> Answer:

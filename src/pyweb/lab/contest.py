@@ -9,8 +9,10 @@ words for people.
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,20 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import guests, statistics
+from . import guests, statistics, tools
 from . import load as loads
 from .build import CannotBuild
 from .guards import SHARES
 from .guests import Guest
 from .load import OpenRun, Run, Target
-from .peers import AGAIN, FORK, PREFORK, Peer
-from .reports import Void
+from .peers import AGAIN, FORK, PREFORK, PREFORK_AGAIN, Peer
+from .reports import Disturbed, Void
 from .run import Failed
 from .rungs import NAME, SIZE, Place
 from .statistics import Estimate
 
 CLOSING, KEPT = "ab", "wrk"
 REFERENCES = {CLOSING: FORK, KEPT: PREFORK}
+_AGAIN = {CLOSING: AGAIN, KEPT: PREFORK_AGAIN}
 CONCURRENCY = 50
 ABOUT = {
     CLOSING: f"a connection for each request, {CONCURRENCY} at a time",
@@ -46,46 +49,52 @@ _REST = 0.1
 
 @dataclass(frozen=True)
 class Taken:
-    """What a sound run took: requests/s, CPU time a request, memory of all processes halfway."""
+    """What a sound run took: requests/s, CPU time a request, memory of all processes halfway;
+    None: it may not be looked at."""
 
     rate: float
     cpu_us: float
-    memory_kb: float
+    memory_kb: float | None
 
 
 @dataclass
 class Contest:
     """`runs`: load -> server -> block. `failures`: load -> server -> a line for each run that
-    failed. `waits`: server -> latencies of each open loop. `told`: server -> what it is and was
-    told. `missing`: a line for each that does not start."""
+    failed. `void`: runs that were disturbed, by nobody's fault. `waits`: server -> latencies of
+    each open loop. `told`: server -> what it is and was told. `missing`: a line for each that does
+    not start."""
 
     runs: dict[str, dict[str, dict[int, Taken]]] = field(default_factory=dict)
     failures: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     waits: dict[str, list[Mapping[float, float]]] = field(default_factory=dict)
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    void: list[str] = field(default_factory=list)
 
     def values(self, load: str, server: str, what: str) -> dict[int, float]:
         """By block."""
         taken = self.runs.get(load, {}).get(server, {})
-        return {block: getattr(one, what) for block, one in taken.items()}
+        found = {block: getattr(one, what) for block, one in taken.items()}
+        return {block: value for block, value in found.items() if value is not None}
 
     def ratio(self, load: str, server: str) -> Estimate | None:
         """Of its requests/s to the reference's; None: there is no block in which both were
         sound."""
-        return _ratio(
+        return statistics.shared_ratio(
             self.values(load, REFERENCES[load], "rate"), self.values(load, server, "rate")
         )
 
     @property
     def same(self) -> Estimate | None:
-        return self.ratio(CLOSING, AGAIN)
+        """A/A of the load in which it is worse."""
+        known = [one for load in _AGAIN if (one := self.ratio(load, _AGAIN[load]))]
+        return max(known, key=lambda one: abs(math.log(one.value)), default=None)
 
     def as_data(self) -> dict[str, Any]:
         """For JSON: an interval is [value, low, high]; requests/s, us, kB, seconds."""
         return {
-            "aa": self.same.as_list() if self.same else None,
-            "void": [],
+            "aa": statistics.listed(self.same),
+            "void": self.void,
             "missing": self.missing,
             "peers": list(self.told.values()),
             "loads": {load: {"about": ABOUT[load], "reference": REFERENCES[load],
@@ -109,18 +118,11 @@ class Contest:
             if not runs and not failures:
                 continue
             row: dict[str, Any] = {
-                what: statistics.median(list(values.values())).as_list() if values else None
+                what: statistics.median_list(self.values(load, server, what).values())
                 for what in ("rate", "cpu_us", "memory_kb")
-                for values in [self.values(load, server, what)]
             }
-            found = self.ratio(load, server)
-            row["ratio"] = found.as_list() if found else None
+            row["ratio"] = statistics.listed(self.ratio(load, server))
             yield server, row | {"runs": len(runs), "failures": failures}
-
-
-def _ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
-    both = sorted(a.keys() & b.keys())
-    return statistics.ratio([a[n] for n in both], [b[n] for n in both]) if both else None
 
 
 def setting(workers: int) -> list[str]:
@@ -136,7 +138,7 @@ def setting(workers: int) -> list[str]:
 
 def steps(peers: Sequence[Peer], blocks: int) -> int:
     """How often `measure` ticks."""
-    return len(peers) * blocks
+    return sum(peer.find() is not None for peer in peers) * blocks
 
 
 def measure(
@@ -147,18 +149,14 @@ def measure(
     quick: bool,
     tick: Callable[[str], None],
 ) -> Contest:
-    """`quick`: without the open loop. Missing: neither ab nor wrk is there; of one that is missing
-    its load is left out."""
+    """`quick`: without the open loop. Missing: no ab. Without wrk its load is left out."""
     found = Contest()
-    program = None if quick else _openloop(place)
-    here = []
-    for peer in peers:
-        if peer.find():
-            here.append(peer)
-            found.told[peer.name] = _told(peer)
-        else:
-            found.missing.append(f"{peer.name} is not installed: {peer.get}")
-            tick(peer.name)
+    program = None if quick else _openloop(place, found)
+    here = [peer for peer in peers if peer.find()]
+    found.missing += [peer.missing for peer in peers if peer not in here]
+    if not shutil.which("wrk"):
+        found.missing += tools.missing(["wrk"])
+    found.told = {peer.name: _told(peer) for peer in here}
     for block in range(blocks):
         for number in statistics.turns(len(here), block):
             _take_turn(place, here[number], found, block, _SECONDS[quick], program)
@@ -167,10 +165,11 @@ def measure(
     return found
 
 
-def _openloop(place: Place) -> Path | None:
+def _openloop(place: Place, found: Contest) -> Path | None:
     try:
         return place.programs.program("openloop")
-    except CannotBuild:
+    except CannotBuild as why:
+        found.missing.append(f"{why} (what can't be measured: latencies)")
         return None
 
 
@@ -182,15 +181,26 @@ def _told(peer: Peer) -> dict[str, Any]:
 def _take_turn(
     place: Place, peer: Peer, found: Contest, block: int, seconds: int, program: Path | None
 ) -> None:
+    started = False
     try:
         with guests.running(peer, place, len(os.sched_getaffinity(0))) as guest:
+            started = True
             _describe(found.told[peer.name], guest)
             carried = _loads(peer, guest, found, block, seconds)
-            if program and carried and peer.name != AGAIN:
+            if program and carried and peer.name not in _AGAIN.values():
                 _wait(peer, guest, found, block, carried, program, seconds)
     except Failed as why:
-        if str(why) not in found.missing:
+        if started:
+            _drop(peer.name, str(why), found, block)
+        elif str(why) not in found.missing:
             found.missing.append(str(why))
+
+
+def _drop(name: str, why: str, found: Contest, block: int) -> None:
+    """Of a server that has ended by itself, or had to be killed, no figure of this block counts."""
+    for load, each in found.runs.items():
+        if each.get(name, {}).pop(block, None):
+            found.failures.setdefault(load, {}).setdefault(name, []).append(why)
 
 
 def _describe(told: dict[str, Any], guest: Guest) -> None:
@@ -219,12 +229,15 @@ def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -
     runs: dict[str, Callable[[], Run]] = {
         CLOSING: lambda: loads.ab_for(target, seconds=seconds, concurrency=CONCURRENCY),
     }
-    if peer.keeps:
+    if peer.keeps and shutil.which("wrk"):
         runs[KEPT] = lambda: loads.wrk(target, seconds=seconds, concurrency=CONCURRENCY)
     carried = None
     for load, run in runs.items():
         try:
             done, taken = _taken(run, guest, seconds)
+        except Disturbed as why:
+            found.void.append(f"{peer.name}, {load}: {why}")
+            continue
         except Void as why:
             found.failures.setdefault(load, {}).setdefault(peer.name, []).append(str(why))
             continue
@@ -235,7 +248,7 @@ def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -
 
 def _taken(run: Callable[[], Run], guest: Guest, seconds: int) -> tuple[Run, Taken]:
     """Void."""
-    memory: list[int] = []
+    memory: list[int | None] = []
     halfway = threading.Timer(seconds / 2, lambda: memory.append(guest.memory()))
     before = guest.cpu_seconds()
     halfway.start()
@@ -246,7 +259,8 @@ def _taken(run: Callable[[], Run], guest: Guest, seconds: int) -> tuple[Run, Tak
         halfway.join()
     time.sleep(_REST)
     used = guest.cpu_seconds() - before
-    kb = (memory[0] if memory else guest.memory()) / 1024
+    pss = memory[0] if memory else guest.memory()
+    kb = None if pss is None else pss / 1024
     return done, Taken(done.rate, used * 1e6 / done.requests, kb)
 
 
@@ -260,9 +274,8 @@ def _wait(
         return loads.latency_at(FRACTION, carried, target, program, seconds=seconds, seed=block + 1)
 
     try:
-        found.waits.setdefault(peer.name, []).append(run().latency)
+        latency = run().latency
     except Void as why:
-        line = f"open loop: {why}"
-        found.failures.setdefault(CLOSING, {}).setdefault(peer.name, []).append(line)
-        if not found.waits[peer.name]:
-            del found.waits[peer.name]
+        found.void.append(f"{peer.name}, open loop: {why}")
+    else:
+        found.waits.setdefault(peer.name, []).append(latency)

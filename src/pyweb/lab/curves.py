@@ -94,17 +94,16 @@ def _row(axes: Axes, row: Dots, number: int, pitch: float, narrow: bool) -> None
         axes.annotate(short(row.note, 44 if narrow else 70), (0, y), (4, 0), va="center",
                       xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=ink("fork"), bbox=_ON_PAPER)  # fmt: skip
-    for series, found in enumerate(row.found):
-        if found is None:
-            continue
-        at = y + _APART / pitch * (series - (len(row.found) - 1) / 2)
+    present = [(series, found) for series, found in enumerate(row.found) if found]
+    for position, (series, found) in enumerate(present):
+        at = y + _APART / pitch * (position - (len(present) - 1) / 2)
         color = ink(_color(series))
         if found.is_bounded:
             axes.plot([found.low, found.high], [at, at], color=color, linewidth=2.4,
                       solid_capstyle="round")  # fmt: skip
         axes.plot([found.value], [at], _MARKS[series % len(_MARKS)], color=color, markersize=9,
                   markeredgecolor=ink("paper"), markeredgewidth=1.0)  # fmt: skip
-        if len([one for one in row.found if one]) == 1:
+        if len(present) == 1:
             end = found.high if found.is_bounded else found.value
             axes.annotate(written(found.value), (end, at), (9, 0), textcoords="offset points",
                           va="center", color=ink("ink"), bbox=_ON_PAPER)  # fmt: skip
@@ -135,9 +134,13 @@ def _scale(
 
 
 def _log_ticks(axes: Axes, axis: str, low: float, high: float, narrow: bool) -> None:
-    """1, 2, 5 as long as that is not too many."""
+    """1, 2, 5 as long as that is not too many; 1 alone may be once on an axis, or never."""
     span = high / low
-    subs = (1.0, 2.0, 5.0) if span < 200 and not (narrow and span > 20) else (1.0,)
+    subs: tuple[float, ...] = (1.0, 2.0, 5.0)
+    if span >= 200:
+        subs = (1.0,)
+    elif narrow and span > 20:
+        subs = (1.0, 3.0)
     one = axes.xaxis if axis == "x" else axes.yaxis
     one.set_major_locator(LogLocator(subs=subs, numticks=12))
     one.set_minor_locator(NullLocator())

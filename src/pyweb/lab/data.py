@@ -11,7 +11,7 @@ from typing import Any
 
 from .ladder import Difference, Measured
 from .rungs import Rung
-from .statistics import Estimate
+from .statistics import Estimate, listed
 from .taxes import Tax, Taxes
 
 
@@ -46,8 +46,8 @@ def _of_difference(one: Difference) -> dict[str, Any]:
         "from": one.step.a,
         "to": one.step.b,
         "ladder": one.ladder.as_list(),
-        "stamps": _or_none(one.stamps),
-        "elsewhere": _or_none(one.elsewhere),
+        "stamps": listed(one.stamps),
+        "elsewhere": listed(one.elsewhere),
         "agrees": one.agrees,
     }
 
@@ -56,10 +56,6 @@ def of_ratios(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
     """rung -> interpreter -> its wall time, times the first interpreter's."""
     return {rung: {name: one.as_list() for name, one in each.items()}
             for rung, each in found.items()}  # fmt: skip
-
-
-def _or_none(found: Estimate | None) -> list[float | None] | None:
-    return found.as_list() if found else None
 
 
 def of_taxes(found: Taxes) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def interval(found: Estimate) -> str:
     """[?]: of so few blocks there is none."""
     if not found.is_bounded:
         return "[?]"
-    digits = _digits(found.value)
+    # A value near 0 has digits that its wide interval has not.
+    digits = min(_digits(found.value), _digits(found.high - found.low))
     return f"[{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
 
 

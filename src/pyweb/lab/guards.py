@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .reports import Report, Request, Void
+from .reports import Disturbed, Report, Request, Void
 
 # Of all that is told of latencies.
 SHARES = 0.5, 0.75, 0.9, 0.99
@@ -62,7 +62,7 @@ def check_kept(report: Report, opened: int, concurrency: int, stray: int) -> Non
         raise Void(f"keep-alive was used for {report.kept} of {report.requests} requests")
     most = concurrency + report.requests // 100 + stray
     if opened > most:
-        raise Void(
+        raise Disturbed(
             f"{opened} connections were opened for {report.requests} requests of {concurrency}"
             " clients: keep-alive was not used, or somebody else is at work here"
         )
@@ -90,7 +90,7 @@ def check_lateness(each: Sequence[Request]) -> None:
         seen = percentile([r.end - r.scheduled for r in each], share)
         own = percentile([r.end - r.started for r in each], share)
         if seen > own * (1 + _LATE):
-            raise Void(
+            raise Disturbed(
                 f"openloop could not keep to its schedule: of the latency at {share:.0%},"
                 f" {seen / 1e6:.2f} ms, {(seen - own) / 1e6:.2f} ms are its own lateness"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -18,9 +19,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import servers
+from . import servers, usage
 from .load import Target, answer_head
-from .peers import Peer, Setting, Start, configuration
+from .peers import FILES, Peer, Setting, Start, configuration
 from .reports import Void
 from .run import Failed, output
 from .rungs import NAME, SIZE, Place
@@ -29,7 +30,8 @@ from .rungs import NAME, SIZE, Place
 _PATIENCE = 30.0
 # For its workers to follow it.
 _LEAVING = 10.0
-_TICK = os.sysconf("SC_CLK_TCK")
+# At rest: so long nothing is worked; and for how long that is waited for.
+_REST, _RESTLESS = 0.1, 5.0
 # For root's servers that will not serve as root.
 _NOBODY = ("www-data", "nobody")
 
@@ -52,13 +54,50 @@ class Guest:
         return self._server.family()
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its processes that live, and of those that they have waited
-        for. A child that nobody waits for is not in it."""
-        return sum(_own_cpu(pid) + _childrens_cpu(pid) for pid in self.family())
+        """See usage.cpu_seconds."""
+        return usage.cpu_seconds(self.family())
 
-    def memory(self) -> int:
-        """Bytes: its share of all pages (PSS), all processes together."""
-        return sum(_pss(pid) for pid in self.family())
+    def memory(self) -> int | None:
+        """Bytes; see usage.memory."""
+        return usage.memory(self.family())
+
+    def wait_until_it_answers(self) -> None:
+        """And until it has done what it does when it starts. Failed: in time it doesn't."""
+        target = Target(self.port, f"/{NAME}", SIZE)
+        end = time.monotonic() + _PATIENCE
+        while not self.head:
+            try:
+                self.head = answer_head(target)
+            except Void as why:
+                if not usage.lives(self._server.pid) or time.monotonic() > end:
+                    raise Failed(f"did not start: {(self.said() or [str(why)])[-1]}") from None
+                time.sleep(0.02)
+        end = time.monotonic() + _RESTLESS
+        before, now = -1.0, self.cpu_seconds()
+        while before != now and time.monotonic() < end:
+            time.sleep(_REST)
+            before, now = now, self.cpu_seconds()
+
+    def stop(self) -> None:
+        """All of it: a server may end before its workers, which have logs to write. Failed: it had
+        ended by itself, or had to be killed."""
+        family = self.family()
+        try:
+            self._server.stop()
+        finally:
+            self._see_off(family)
+
+    def kill(self) -> None:
+        self._server.kill()
+        self._see_off([])
+
+    def _see_off(self, pids: list[int]) -> None:
+        """Who is still there when patience is over is killed; so is who is left of its group."""
+        end = time.monotonic() + _LEAVING
+        while any(usage.lives(pid) for pid in pids) and time.monotonic() < end:
+            time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGKILL)
 
     def said(self) -> list[str]:
         """All lines of complaint so far."""
@@ -70,45 +109,18 @@ class Guest:
 
     def as_told(self, text: str) -> str:
         """Without what is only of this run, and of this machine."""
-        for path, word in (
-            (self._directory, "DIR"),
-            (self._site, "SITE"),
-            (sys.executable, "python"),
-        ):
-            text = text.replace(str(path), word)
+        ours = {
+            str(self._directory): "DIR",
+            str(self._site): "SITE",
+            str(FILES): "CONF",
+            sys.executable: "python",
+            str(Path(sys.executable).parent) + "/": "",
+            sys.prefix: "PREFIX",
+            str(self.port): "PORT",
+        }
+        for path in sorted(ours, key=len, reverse=True):
+            text = text.replace(path, ours[path])
         return text
-
-
-def _own_cpu(pid: int) -> float:
-    """Seconds. By the scheduler, to the ns, of the threads that live; or, with those that have
-    ended, in hundredths rounded down (proc_pid_stat(5)), which of a hundred processes that have
-    hardly worked would make nothing."""
-    exact = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):
-            exact += int(path.read_text("ascii").split()[0])
-    return max(exact / 1e9, sum(_times(pid)[:2]) / _TICK)
-
-
-def _childrens_cpu(pid: int) -> float:
-    return sum(_times(pid)[2:]) / _TICK
-
-
-def _times(pid: int) -> list[int]:
-    """utime, stime, cutime, cstime, in ticks; all 0: it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return [0] * 4
-    return [int(word) for word in text.rpartition(")")[2].split()[11:15]]
-
-
-def _pss(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
 @contextlib.contextmanager
@@ -117,72 +129,52 @@ def running(peer: Peer, place: Place, workers: int, uid: int | None = None) -> I
     not start, or has ended by itself; what it said last."""
     program = peer.find()
     if program is None:
-        raise Failed(f"{peer.name} is not installed: {peer.get}")
-    # Beside the site, and for any user: a server may have to be another's.
+        raise Failed(peer.missing)
     with tempfile.TemporaryDirectory(prefix="guest-", dir=place.directory) as path:
-        directory = Path(path)
-        open_to_all(place.directory, place.file.parent)
-        directory.chmod(0o777)
-        setting = Setting(_free_port(), directory, place.file, workers, _user(uid))
-        start = peer.start(program, setting)
-        configuration(setting).write_text(start.configuration, "utf-8")
-        words = (*_as_user(uid), *start.words)
-        process = _spawn(words, dict(start.environ), directory)
-        server = servers.Server(process, None)
-        server.port = setting.port
-        guest = Guest(server, setting, start)
+        # Its processes may be another user's.
+        for directory in (place.directory, place.file.parent):
+            directory.chmod(0o755)
+        setting = Setting(_free_port(), Path(path), place.file, workers, _user(uid))
+        _give(setting, uid)
+        guest = _start(peer, program, setting, uid)
         try:
-            guest.head = _wait_until_it_answers(guest, process, peer.name)
+            guest.wait_until_it_answers()
             yield guest
-        except BaseException:
-            server.kill()
+        except BaseException as error:
+            guest.kill()
+            if isinstance(error, Failed):
+                raise Failed(f"{peer.name}: {guest.as_told(str(error))}") from None
             raise
-        _stop(server, peer.name)
+        try:
+            guest.stop()
+        except Failed as why:
+            raise Failed(f"{peer.name}: {guest.as_told(str(why))}") from None
 
 
-def _stop(server: servers.Server, name: str) -> None:
-    """All of it: a server may end before its workers, which have logs to write. Failed."""
-    family = server.family()
-    try:
-        server.stop()
-    except Failed as why:
-        raise Failed(f"{name}: {why}") from None
-    finally:
-        _see_off(family)
+def _give(setting: Setting, uid: int | None) -> None:
+    """Its directory to whoever it will be; to nobody else."""
+    owner = uid
+    if setting.user is not None:
+        owner = pwd.getpwnam(setting.user).pw_uid
+    setting.directory.chmod(0o755)
+    if owner is not None and os.geteuid() == 0:
+        os.chown(setting.directory, owner, -1)
 
 
-def _see_off(pids: list[int]) -> None:
-    """Who is still there when patience is over is killed."""
-    end = time.monotonic() + _LEAVING
-    while left := [pid for pid in pids if lives(pid)]:
-        if time.monotonic() > end:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def lives(pid: int) -> bool:
-    """A zombie doesn't."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] != "Z"
-
-
-def open_to_all(*directories: Path) -> None:
-    """To be read and passed through: a temporary directory is its owner's alone."""
-    for directory in directories:
-        directory.chmod(0o755)
+def _start(peer: Peer, program: str, setting: Setting, uid: int | None) -> Guest:
+    start = peer.start(program, setting)
+    configuration(setting).write_text(start.configuration, "utf-8")
+    words = (*_as_user(uid), *start.words)
+    with servers.undisturbed():
+        server = servers.Server(_spawn(words, dict(start.environ), setting.directory), None)
+        server.port = setting.port
+        return Guest(server, setting, start)
 
 
 def _user(uid: int | None) -> str | None:
     """Under root, whom it should become by itself."""
     if uid is not None or os.geteuid() != 0:
         return None
-    import pwd
-
     known = {one.pw_name for one in pwd.getpwall()}
     return next((name for name in _NOBODY if name in known), None)
 
@@ -218,19 +210,6 @@ def _spawn(words: tuple[str, ...], environ: dict[str, str], directory: Path
             )  # fmt: skip
         except OSError as error:
             raise Failed(f"did not start: {words[0]}: {error.strerror}") from None
-
-
-def _wait_until_it_answers(guest: Guest, process: subprocess.Popen[str], name: str) -> bytes:
-    target = Target(guest.port, f"/{NAME}", SIZE)
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return answer_head(target)
-        except Void as why:
-            if process.poll() is not None or time.monotonic() > end:
-                said = (guest.said() or [str(why)])[-1]
-                raise Failed(f"{name} did not start: {said}") from None
-        time.sleep(0.02)
 
 
 def version(peer: Peer) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -16,13 +17,19 @@ from pathlib import Path
 
 from .run import Failed
 
-# Nobody's, of those that Debian gives to no user (uid_t above 65536, below systemd's).
-SPARE_UID = 70_001
+# Nobody's, of those that Debian gives to no user (above 65536, below systemd's of 2^19).
+_SPARE = range(70_000, 500_000)
 
 
-def user() -> int:
-    """Whose the server is to be."""
-    return SPARE_UID if os.geteuid() == 0 else os.geteuid()
+def spare_user() -> int:
+    """Whose the server is to be: of one who has no process now; or we, if we are not root."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    taken = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has gone meanwhile
+            taken.add(path.stat().st_uid)
+    return next(uid for uid in random.sample(_SPARE, len(taken) + 1) if uid not in taken)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,6 +87,7 @@ class Run:
     opened    connections, as the kernel counted them for the whole machine
     kept      requests on connections that had been kept alive; None: the tool does not say
     latency   seconds by share (0.5: the median), where the tool tells
+    mean      seconds, as ab has it in its row `Total`; None: the tool does not say
     """
 
     name: str
@@ -97,6 +98,7 @@ class Run:
     opened: int
     kept: int | None
     latency: Mapping[float, float]
+    mean: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def _more(sock: socket.socket, target: Target, data: bytes, until: bytes) -> byt
 def _passed(name: str, report: Report, opened: int) -> Run:
     return Run(
         name, report.requests, report.seconds, report.rate, sum(report.failures.values()),
-        opened, report.kept, report.latency,
+        opened, report.kept, report.latency, mean=report.mean,
     )  # fmt: skip
 
 

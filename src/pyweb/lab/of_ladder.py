@@ -129,7 +129,8 @@ def _notes(sums: Part) -> list[str]:
 def _connection(ladder: Part) -> Section:
     name, title = "connection", "One connection of median length"
     connection = ladder.get("connection") or {}
-    stretches = connection.get("stretches") or []
+    stretches = [one for one in connection.get("stretches") or ()
+                 if {"who", "phase", "begin", "end"} <= one.keys()]  # fmt: skip
     if not stretches:
         why = "No single connection was kept." if ladder else _ABSENT
         return Section(name, title, absent=why)
@@ -140,7 +141,7 @@ def _connection(ladder: Part) -> Section:
     ]  # fmt: skip
     wall = connection.get("wall") or 0.0
     rows = tuple(
-        (forms.text(one["who"]), forms.text(one["phase"]), forms.text(one["what"]),
+        (forms.text(one["who"]), forms.text(one["phase"]), forms.text(one.get("what")),
          forms.plain(one["begin"]), forms.plain(one["end"]),
          forms.plain(one["end"] - one["begin"]))
         for one in stretches
@@ -221,7 +222,7 @@ def _phases(ladder: Part) -> list[Table]:
 
 def _steps(ladder: Part) -> Section:
     name, title = "steps", "What one thing more costs"
-    steps = ladder.get("steps") or []
+    steps = [one for one in ladder.get("steps") or () if "item" in one]
     if not steps:
         return Section(name, title, absent="No steps were measured." if ladder else _ABSENT)
     rows = [

@@ -26,7 +26,8 @@ def section(part: Part | None) -> Section:
     lines = {what: line for what in _KINDS if _coefficients(line := model.get(what) or {})}
     if not lines:
         return Section(name, title, absent="The fork model was not measured.")
-    cases = [*(model.get("cases") or ()), *(model.get("at_work") or ())]
+    cases = [one for one in (*(model.get("cases") or ()), *(model.get("at_work") or ()))
+             if {"what", "mappings", "pages", "descriptors"} <= one.keys()]  # fmt: skip
     # Of whom the line is drawn: mappings and descriptors are held, pages vary.
     typical: Part = next((one for one in cases if one["mappings"] > 0), {})
     held = typical.get("mappings", 0), typical.get("descriptors", 0)
@@ -83,6 +84,9 @@ _OF_CASES = ("process", "until", "verdict", "mappings", "pages", "descriptors", 
 def _case(one: Part) -> tuple[Cell, ...]:
     ok = one.get("ok")
     verdict = "" if ok is None else "as predicted" if ok else "off"
+    ratio = estimate(one.get("ratio"))
+    if ok and ratio and not ratio.is_bounded:
+        verdict = "too few blocks to tell"
     return (
         forms.text(one.get("name")), forms.text(one.get("what")),
         forms.text(verdict, bad=ok is False),

@@ -12,8 +12,9 @@ from typing import Any
 from . import curves, forms
 from .canvas import short
 from .curves import Dots, Line
-from .forms import Cell, number
+from .forms import Cell, words
 from .layout import Section, Table
+from .peers import AGAIN
 from .statistics import estimate
 
 Part = Mapping[str, Any]
@@ -23,8 +24,8 @@ _SHARES = ("p50", "p75", "p90", "p99")
 
 
 def sections(load: Part | None, peers: Part | None, article: Part | None) -> list[Section]:
-    return [*_peers(peers or {}), *_article(article or {}), _modes(load or {}),
-            _latencies(load or {}, peers or {})]  # fmt: skip
+    return [*_peers(peers or {}), *_peers_latencies(peers or {}), *_article(article or {}),
+            _modes(load or {}), _latencies(load or {})]  # fmt: skip
 
 
 def _peers(peers: Part) -> list[Section]:
@@ -32,7 +33,8 @@ def _peers(peers: Part) -> list[Section]:
     loads = peers.get("loads") or {}
     if not loads:
         return [Section("peers", "pyweb and its peers", absent="Peers were not measured.")]
-    titles = {one["name"]: one.get("title") or one["name"] for one in peers.get("peers") or ()}
+    titles = {one["name"]: one.get("title") or one["name"] for one in peers.get("peers") or ()
+              if "name" in one}  # fmt: skip
     return [
         _peers_under(f"peers-{_AB[place % 26]}", load, found, titles)
         for place, (load, found) in enumerate(loads.items())
@@ -110,11 +112,11 @@ def _article_under(
     name: str, title: str, load: str, found: Part, titles: Mapping[str, str], published: Part
 ) -> Section:
     rows = found["rows"]
-    # What was published is of the first load: under the second its server died.
+    # What was published of its server is of this load; its Apache had another, which is said.
     said = published if load.endswith("-n 1000 -c 100") else {}
     dots = [Dots(titles.get(one, one), (estimate(row.get("rate")), None), _no_figure(row, "rate"))
             for one, row in rows.items()]  # fmt: skip
-    dots += [Dots(_PUBLISHED.get(one, one), (None, estimate([row.get("rate")])))
+    dots += [Dots(_as_published(one, row), (None, estimate([row.get("rate")])))
              for one, row in said.items()]  # fmt: skip
     cells = [
         (forms.text(titles.get(one, one)), *(forms.figure(row.get(what)) for what in _ARTICLE),
@@ -122,20 +124,26 @@ def _article_under(
         for one, row in rows.items()
     ]  # fmt: skip
     cells += [
-        (forms.text(_PUBLISHED.get(one, one)),
+        (forms.text(_as_published(one, row)),
          *(forms.plain(row.get(what))
            for what in _ARTICLE), forms.plain(None), forms.text(""))
         for one, row in said.items()
     ]  # fmt: skip
     heads = ("server", "requests/s", "times the article's kind", "mean, ms", "longest, ms",
              "sound runs", "failures")  # fmt: skip
+    beside = ", beside what was published" if said else ""
     return Section(
         name, title,
         lead=f"{found.get('about') or load}.{_OF_2009 if said else ''}",
         picture=curves.dots(name, f"Requests per second under {load}", dots, scale="log"),
         legend=curves.keys(["requests/s, here", *(["as published"] if said else [])]),
-        tables=(Table(f"{load}, beside what was published", heads, tuple(cells)),),
+        tables=(Table(f"{load}{beside}", heads, tuple(cells)),),
     )  # fmt: skip
+
+
+def _as_published(one: str, row: Part) -> str:
+    about = f" ({row['about']})" if row.get("about") else ""
+    return f"{_PUBLISHED.get(one, one)}{about}"
 
 
 _OF_2009 = " Published figures are of another machine, in 2009, and have no intervals."
@@ -154,10 +162,10 @@ def _limit(limit: Part, titles: Mapping[str, str]) -> Section | None:
     )  # fmt: skip
     heads = ("server", "answered", "asked", "still alive", "serves again", "its last words")
     allowed = limit.get("processes")
-    how = f" No more than {allowed} processes were allowed." if allowed is not None else ""
+    how = f"; {allowed} more processes allowed" if allowed is not None else ""
     return Section(
-        "limit", "At the process limit", lead=f"{limit.get('about') or ''}{how}".strip(),
-        tables=(Table("What became of clients and servers", heads, cells),),
+        "limit", "At the process limit", lead=limit.get("about") or "",
+        tables=(Table(f"What became of clients and servers{how}", heads, cells),),
     )  # fmt: skip
 
 
@@ -172,11 +180,11 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
     if not rows:
         return None
     dots = [Dots(titles.get(one, one), (estimate(row.get("kept")), estimate(row.get("new"))),
-                 "" if estimate(row.get("kept")) or estimate(row.get("new")) else "no figure")
+                 "" if estimate(row.get("kept")) else _no_figure(row, "new"))
             for one, row in rows.items()]  # fmt: skip
     cells = tuple(
         (forms.text(titles.get(one, one)),
-         *(forms.figure(row.get(what)) for what in ("kept", "new", "ratio")))
+         *(forms.figure(row.get(what)) for what in ("kept", "new", "ratio")), _failures(row))
         for one, row in rows.items()
     )  # fmt: skip
     return Section(
@@ -184,7 +192,8 @@ def _pool(pool: Part, titles: Mapping[str, str]) -> Section | None:
         picture=curves.dots("pool", "Time of a request, kept and new connections", dots,
                             scale="log", unit=" us"),
         legend=curves.keys(["kept connections", "a connection for each request"]),
-        tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept"), cells),),
+        tables=(Table("us a request", ("server", "kept, us", "new, us", "new / kept",
+                                     "failures"), cells),),
     )  # fmt: skip
 
 
@@ -200,16 +209,51 @@ def _modes(load: Part) -> Section:
                   for one, each in rates.items())  # fmt: skip
     return Section(
         name, title,
-        lead="Requests/s of one core; all processes of a server on one CPU, its client on another.",
+        lead=f"Requests/s; {(load.get('machine') or {}).get('pinned') or 'CPUs as they came'}.",
         picture=curves.dots(name, "Requests per second by load and mode", rows, scale="log"),
         legend=curves.keys(servers),
         tables=(Table("Requests/s", ("load", *servers), cells),),
     )  # fmt: skip
 
 
-def _latencies(load: Part, peers: Part) -> Section:
-    name, title = "latencies", "Latencies in an open loop"
-    found = [*(load.get("latencies") or ()), *(peers.get("latencies") or ())]
+def _peers_latencies(peers: Part) -> list[Section]:
+    """So many servers that lines would be a tangle: a row each."""
+    name, found = "peers-latencies", peers.get("latencies") or ()
+    if not found:
+        return []
+    shown = ("p50", "p90", "p99")
+    rows = [Dots(str(one.get("server")),
+                 tuple(known.scaled(1e3) if (known := estimate(one.get(share))) else None
+                       for share in shown))
+            for one in found]  # fmt: skip
+    return [Section(
+        name, "pyweb and its peers: latencies in an open loop", lead=_OPEN_LOOP,
+        picture=curves.dots(name, "Latency percentiles of pyweb and its peers, ms", rows,
+                            scale="log", unit=" ms"),
+        legend=curves.keys([f"{share[1:]} % were faster" for share in shown]),
+        tables=(_latency_table(found),),
+    )]  # fmt: skip
+
+
+_OPEN_LOOP = (
+    "Requests come when they come, whether or not the last one was answered; each is counted from"
+    " its scheduled start, so waiting in a queue counts."
+)
+
+
+def _latency_table(found: Sequence[Part]) -> Table:
+    cells = tuple(
+        (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
+         *(forms.figure(one.get(share), 1e3) for share in _SHARES))
+        for one in found
+    )  # fmt: skip
+    heads = ("server", "of saturation", *(f"{share}, ms" for share in _SHARES))
+    return Table("Latency percentiles, ms", heads, cells)
+
+
+def _latencies(load: Part) -> Section:
+    name, title = "latencies", "Latencies of pyweb's modes in an open loop"
+    found = load.get("latencies") or ()
     if not found:
         return Section(name, title, absent="Latencies were not measured.")
     servers = list(dict.fromkeys(str(one.get("server")) for one in found))
@@ -218,21 +262,13 @@ def _latencies(load: Part, peers: Part) -> Section:
         each = [one for one in found if (one.get("of_saturation") or 0.0) == share]
         at = f"at {forms.percent(share)} of what saturates the server"
         panels.append((at, _by_server(each, servers)))
-    cells = tuple(
-        (forms.text(one.get("server")), forms.share(one.get("of_saturation")),
-         *(forms.figure(one.get(share), 1e3) for share in _SHARES))
-        for one in found
-    )  # fmt: skip
-    heads = ("server", "of saturation", *(f"{share}, ms" for share in _SHARES))
     return Section(
-        name, title,
-        lead="Requests come when they come, whether or not the last one was answered; each is"
-        " counted from its scheduled start, so waiting in a queue counts.",
+        name, title, lead=_OPEN_LOOP,
         picture=curves.lines(name, "Latency percentiles of each server", panels,
                              x_name="of all requests so many were faster", y_name="ms",
                              x_ticks=[f"{share[1:]} %" for share in _SHARES]),
         legend=curves.keys(servers),
-        tables=(Table("Latency percentiles, ms", heads, cells),),
+        tables=(_latency_table(found),),
     )  # fmt: skip
 
 
@@ -249,12 +285,21 @@ def _by_server(found: Sequence[Part], servers: Sequence[str]) -> list[Line]:
 
 
 def finding(peers: Part | None) -> str:
-    """The peers in a sentence; empty: there are none."""
+    """The fastest peers and the slowest in a sentence; empty: there are none."""
     for load, found in ((peers or {}).get("loads") or {}).items():
         reference = found.get("reference")
-        said = [f"{short(peer)} {number(known.value)}"
-                for peer, row in (found.get("rows") or {}).items()
-                if peer != reference and (known := estimate(row.get("ratio")))]  # fmt: skip
+        rows = found.get("rows") or {}
+        ratios = {peer: known for peer in rows.keys() - {reference, AGAIN}
+                  if (known := estimate(rows[peer].get("ratio")))}  # fmt: skip
+        ranked = sorted(ratios, key=lambda peer: (-ratios[peer].value, peer))
+        said = [f"{short(peer)} {words(ratios[peer])}" for peer in ranked]
+        if len(said) > _TOLD + 1:
+            between = f"{len(said) - _TOLD - 1} others between"
+            said = [*said[:_TOLD], between, said[-1]]
         if said:
             return f"Requests/s under {load}, times {reference}: {', '.join(said)}."
     return ""
+
+
+# Of the fastest.
+_TOLD = 3

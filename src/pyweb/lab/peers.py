@@ -52,7 +52,8 @@ class Setting:
 @dataclass(frozen=True)
 class Start:
     """`words`: the command. `configuration`: its text, written to `directory`/configuration, which
-    the command names. `log`: the name of its access log in `directory`."""
+    the command names, or of the program that it is told to run. `log`: the name of its access log
+    in `directory`."""
 
     words: tuple[str, ...]
     configuration: str = ""
@@ -75,6 +76,11 @@ class Peer:
     keeps: bool = True
     notes: tuple[str, ...] = ()
 
+    @property
+    def missing(self) -> str:
+        """What is said where it is not installed."""
+        return f"{self.name} is not installed: {self.get}"
+
 
 def _program(*names: str) -> Callable[[], str | None]:
     path = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
@@ -87,21 +93,23 @@ def _module(name: str) -> Callable[[], str | None]:
 
 
 def _beside(name: str) -> Callable[[], str | None]:
-    """A program that pip has put beside this interpreter, or anybody's."""
-    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    return lambda: shutil.which(name, path=path)
+    """A program that pip has put beside this interpreter: another's would run another Python."""
+    return lambda: shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def configuration(setting: Setting) -> Path:
     return setting.directory / "configuration"
 
 
+def _text(name: str) -> str:
+    return (FILES / name).read_text("utf-8")
+
+
 def _filled(name: str, setting: Setting, **more: str) -> str:
-    text = (FILES / name).read_text("utf-8")
     known = {"port": str(setting.port), "directory": str(setting.directory),
              "site": str(setting.site), "workers": str(setting.workers)}  # fmt: skip
     # $h, %{...}i and the like are Apache's own: only what is ours is filled in.
-    return string.Template(text).safe_substitute(known | more)
+    return string.Template(_text(name)).safe_substitute(known | more)
 
 
 def _apache(program: str, setting: Setting) -> Start:
@@ -139,7 +147,8 @@ def _http_server(program: str, setting: Setting) -> Start:
 
 def _forking(program: str, setting: Setting) -> Start:
     script = str(FILES / "forking.py")
-    return Start((program, script, str(setting.port), str(setting.site), str(setting.log)))
+    words = (program, script, str(setting.port), str(setting.site), str(setting.log))
+    return Start(words, _text("forking.py"))
 
 
 def _plainfork(program: str, setting: Setting) -> Start:
@@ -155,7 +164,7 @@ def _gunicorn(program: str, setting: Setting) -> Start:
     words = (program, "-m", "gunicorn", "--chdir", str(FILES), "-b", f"127.0.0.1:{setting.port}",
              "-w", str(setting.workers), "--backlog", str(BACKLOG), "--worker-tmp-dir", "/dev/shm",
              "--access-logfile", str(setting.log), "app")  # fmt: skip
-    return Start(words, environ=_wsgi(setting))
+    return Start(words, _text("app.py"), environ=_wsgi(setting))
 
 
 def _granian(program: str, setting: Setting) -> Start:
@@ -164,10 +173,10 @@ def _granian(program: str, setting: Setting) -> Start:
              # A worker that is told to end before it has started does not hear it.
              "--workers-kill-timeout", "2",
              "--workers", str(setting.workers), "--backlog", str(BACKLOG), "--no-ws",
-             "--blocking-threads", "4",
+             "--blocking-threads", "1",
              "--working-dir", str(FILES), "--access-log", "--access-log-fmt", form,
              "app:application")  # fmt: skip
-    return Start(words, environ=_wsgi(setting), log="stdout.log")
+    return Start(words, _text("app.py"), environ=_wsgi(setting), log="stdout.log")
 
 
 def _uwsgi(program: str, setting: Setting) -> Start:
@@ -177,7 +186,7 @@ def _uwsgi(program: str, setting: Setting) -> Start:
              "--wsgi-file", "app.py", "--listen", str(_somaxconn()), "--add-header",
              "Connection: close", "--logger", f"file:{setting.log}", "--log-format", form,
              "--virtualenv", sys.prefix)  # fmt: skip
-    return Start(words, environ=_wsgi(setting))
+    return Start(words, _text("app.py"), environ=_wsgi(setting))
 
 
 def _somaxconn() -> int:
@@ -189,7 +198,7 @@ def _somaxconn() -> int:
 
 def _bjoern(program: str, setting: Setting) -> Start:
     words = (program, str(FILES / "app.py"), str(setting.port), str(setting.workers))
-    return Start((*words, str(setting.log)), environ=_wsgi(setting))
+    return Start((*words, str(setting.log)), _text("app.py"), environ=_wsgi(setting))
 
 
 def _pyweb(*options: str) -> Callable[[str, Setting], Start]:
@@ -206,16 +215,18 @@ def _own(name: str, process: str, *options: str) -> Peer:
                 _pyweb(*options))  # fmt: skip
 
 
-_NOFILES = "serves the file by a WSGI application"
+_BY_AN_APP = "serves the file by a WSGI application"
 _CLOSES = "closes after each answer"
 
-FORK, AGAIN, PREFORK, THREAD = "pyweb fork", "pyweb fork again", "pyweb prefork", "pyweb thread"
+FORK, PREFORK, THREAD = "pyweb fork", "pyweb prefork", "pyweb thread"
+AGAIN, PREFORK_AGAIN = f"{FORK} again", f"{PREFORK} again"
 PLAIN, APACHE = "the article's kind", "apache"
 
 OWN = (
     _own(FORK, "a process for each connection"),
     _own(AGAIN, "the same once more: what differs is noise"),
     _own(PREFORK, "a pool of workers", "--mode", "prefork", "--workers", "{workers}"),
+    _own(PREFORK_AGAIN, "the same once more", "--mode", "prefork", "--workers", "{workers}"),
     _own(THREAD, "threads of one process", "--mode", "thread"),
 )
 
@@ -226,35 +237,31 @@ OTHERS = (
     Peer("nginx", "workers with an event loop each", _program("nginx"), "apt install nginx",
          ("-v",), _nginx, notes=("its log is written in pieces of 64 KB",)),
     Peer("lighttpd", "workers with an event loop each", _program("lighttpd"),
-         "apt install lighttpd", ("-v",), _lighttpd),
+         "apt install lighttpd", ("-v",), _lighttpd, notes=("its log is buffered",)),
     Peer("mini_httpd", "a process for each connection, in C", _program("mini_httpd"),
          "apt install mini-httpd", ("-V",), _mini_httpd, keeps=False, notes=(_CLOSES,)),
     Peer(PLAIN, "a process for each connection, in Python", lambda: sys.executable, "",
          ("--version",), _plainfork, keeps=False,
          notes=(_CLOSES,)),
     Peer("http.server", "a thread for each connection", lambda: sys.executable, "",
-         ("--version",), _http_server, notes=("lets 5 connections wait: it can't be told more",)),
+         ("--version",), _http_server, notes=("lets 5 connections wait, and writes head and content"
+                " apart with Nagle's algorithm on: its command line can't be told otherwise",)),
     Peer("ForkingMixIn", "a process for each connection", lambda: sys.executable, "",
          ("--version",), _forking),
     Peer("gunicorn", "a pool of workers, a request at a time", _module("gunicorn"),
          "pip install gunicorn", ("-m", "gunicorn", "--version"), _gunicorn, keeps=False,
-         notes=(_NOFILES, _CLOSES + " (worker class sync)")),
+         notes=(_BY_AN_APP, _CLOSES + " (worker class sync)")),
     Peer("granian", "workers in Rust with a thread for Python", _beside("granian"),
-         "pip install granian", ("--version",), _granian, notes=(_NOFILES,)),
+         "pip install granian", ("--version",), _granian, notes=(_BY_AN_APP,)),
     Peer("uwsgi", "a pool of workers, a request at a time", _beside("uwsgi"),
          "pip install uwsgi (it needs gcc and python3-dev)", ("--version",), _uwsgi, keeps=False,
-         notes=(_NOFILES, _CLOSES + " (http-socket)")),
+         notes=(_BY_AN_APP, _CLOSES + " (http-socket)")),
     Peer("bjoern", "workers with an event loop each", _module("bjoern"),
          "pip install bjoern (it needs gcc, python3-dev and libev-dev)",
          ("-c", "from importlib.metadata import version; print('bjoern', version('bjoern'))"),
          _bjoern,
-         notes=(_NOFILES, "has no log: the application writes it")),
+         notes=(_BY_AN_APP, "has no log: the application writes it")),
 )  # fmt: skip
 
 PEERS = (*OWN, *OTHERS)
 BY_NAME = {peer.name: peer for peer in PEERS}
-
-
-def missing(peers: tuple[Peer, ...]) -> list[str]:
-    """A line for each that is not installed."""
-    return [f"{peer.name} is not installed: {peer.get}" for peer in peers if not peer.find()]

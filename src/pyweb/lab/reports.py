@@ -15,6 +15,10 @@ class Void(Exception):
     """A run that says nothing; the text says which guard it broke, and how."""
 
 
+class Disturbed(Void):
+    """Not the server's doing as far as is known: somebody else was at work, or we were late."""
+
+
 class Request(NamedTuple):
     """A line of openloop: ns of CLOCK_MONOTONIC, 0: it never came to that."""
 
@@ -33,6 +37,7 @@ class Report:
 
     length    of the first answer's body
     body      bytes of bodies
+    mean      seconds of a connection, from connect to its end; None: the tool does not say
     read      bytes in all, as far as two decimals tell
     """
 
@@ -45,6 +50,7 @@ class Report:
     length: int | None = None
     body: int | None = None
     read: float | None = None
+    mean: float | None = None
 
 
 def parse_ab(text: str) -> Report:
@@ -58,6 +64,7 @@ def parse_ab(text: str) -> Report:
     for kind, number in re.findall(r"(\w+): (\d+)", kinds[1] if kinds else ""):
         failures[kind] = int(number)
     percentiles = re.findall(r"^ +(\d+)% +(\d+)(?: |$)", text, re.MULTILINE)
+    total = re.search(r"^Total: +\d+ +(\d+) ", text, re.MULTILINE)
     return Report(
         requests=int(_need(found, "Complete requests", "ab")),
         seconds=float(_need(found, "Time taken for tests", "ab")),
@@ -67,6 +74,7 @@ def parse_ab(text: str) -> Report:
         kept=int(found["Keep-Alive requests"]) if "Keep-Alive requests" in found else None,
         length=int(_need(found, "Document Length", "ab")),
         body=int(_need(found, "HTML transferred", "ab")),
+        mean=int(total[1]) / 1e3 if total else None,
     )
 
 

@@ -34,7 +34,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def run_contest(session: Session) -> Answer:
-    """Missing: neither ab nor wrk."""
+    """Missing: no ab."""
     _need_ab()
     only: Sequence[str] = getattr(session.options, "only", ())
     chosen = [*peers.OWN, *(one for one in peers.OTHERS if not only or one.name in only)]
@@ -43,7 +43,7 @@ def run_contest(session: Session) -> Answer:
         found = contest.measure(session.place, chosen, blocks, quick=session.quick, tick=tick)
     answer = found.as_data()
     answer["setting"] = contest.setting(len(os.sched_getaffinity(0)))
-    _on_top(session, found.same, [*tools.missing(["wrk"]), *found.missing])
+    _on_top(session, found.same, found.void, found.missing)
     session.say(*answer["setting"])
     for table in tell_peers.contest_tables(answer):
         session.console.print(table)
@@ -65,10 +65,10 @@ def run_article(session: Session) -> Answer:
     with session.progress(article.steps(blocks)) as tick:
         found = article.measure(start, blocks, quick=session.quick, tick=tick)
     answer = found.as_data()
-    _on_top(session, found.same, found.missing)
+    _on_top(session, found.same, found.void, found.missing)
     for table in tell_peers.article_tables(answer):
         session.console.print(table)
-    session.say(tell_peers.published_line(answer), *tell_peers.failure_lines(answer))
+    session.say(*tell_peers.published_lines(answer), *tell_peers.failure_lines(answer))
     return answer
 
 
@@ -77,7 +77,7 @@ def _need_ab() -> None:
         raise Missing(*missing)
 
 
-def _on_top(session: Session, same: Estimate | None, missing: Sequence[str]) -> None:
-    """Nobody is pinned here, and nothing is made of phases."""
-    facts = {name: one for name, one in session.facts().items() if name != "pinned"}
-    tell.on_top(session.console, facts, same, [], missing)
+def _on_top(
+    session: Session, same: Estimate | None, void: Sequence[str], missing: Sequence[str]
+) -> None:
+    tell.on_top(session.console, session.facts(), same, void, missing)

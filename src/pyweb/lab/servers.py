@@ -146,7 +146,7 @@ class Server:
 
     def kill(self) -> None:
         """Whatever of it still lives; and what we hold of it is given back."""
-        with _undisturbed():
+        with undisturbed():
             self._kill()
 
     def _kill(self) -> None:
@@ -167,7 +167,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """^C and the like wait until the end of the block: no process may be left that nobody knows."""
     heard: list[int] = []
 
@@ -214,7 +214,7 @@ def _start(command: Command, cpu: int | None, with_stamps: bool) -> Server:
         words += [word.replace("{fd}", str(memory)) for word in command.stamped]
     server = None
     try:
-        with _undisturbed():
+        with undisturbed():
             server = Server(_spawn(words, command.environ, memory, cpu), memory)
         server.wait_until_it_serves()
     except BaseException as error:

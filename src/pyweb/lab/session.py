@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +34,9 @@ _QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "l
 _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
          "load": (10, 120, 20),
          "peers": (8, 0, 0), "article": (6, 0, 0)}  # fmt: skip
+
+# Where a server is tried out as one would try it out: on all CPUs, beside its load.
+_EVERYWHERE = ("peers", "article")
 
 # What a measurement may end with: a line each.
 FAILURES = (Failed, CannotBuild, Void, Missing, OSError)
@@ -78,13 +82,16 @@ class Session:
         return Plan(self.options.blocks or blocks, connections, warm, *self.cpus())
 
     def facts(self) -> dict[str, Any]:
+        if self.command in _EVERYWHERE:
+            return machine.facts() | {"pinned": tell.ON_ALL}
         servers, client = self.cpus()
         pinned = f"servers on CPU {servers}, client on CPU {client}"
         return machine.facts() | {"pinned": tell.NOT_PINNED if servers is None else pinned}
 
     def headed(self, answer: Answer) -> Answer:
         """With what every measurement says first."""
-        return {"command": self.command, "quick": self.quick, "machine": self.facts()} | answer
+        head = {"command": self.command, "quick": self.quick, "date": date.today().isoformat()}
+        return head | {"machine": self.facts()} | answer
 
     @contextlib.contextmanager
     def progress(self, total: int) -> Iterator[Tick]:

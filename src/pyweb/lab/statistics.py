@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 # Outside of a 95 % interval, on each side: one in so many.
@@ -59,6 +59,15 @@ def estimate(listed: Sequence[float | None] | None) -> Estimate | None:
         -math.inf if low is None else float(low),
         math.inf if high is None else float(high),
     )
+
+
+def listed(found: Estimate | None) -> list[float | None] | None:
+    return found.as_list() if found else None
+
+
+def median_list(values: Collection[float]) -> list[float | None] | None:
+    """For JSON; None: there are no values."""
+    return median(list(values)).as_list() if values else None
 
 
 def midmean(values: Sequence[float]) -> float:
@@ -129,6 +138,12 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Estimate:
     if not all(x > 0 for x in (*a, *b)):
         raise ValueError("a ratio is of values above 0")
     return median([y / x for x, y in _pairs(a, b)])
+
+
+def shared_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Estimate | None:
+    """b / a of the blocks that both have; None: there is none."""
+    both = sorted(a.keys() & b.keys())
+    return ratio([a[n] for n in both], [b[n] for n in both]) if both else None
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Estimate:

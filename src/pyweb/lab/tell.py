@@ -23,6 +23,8 @@ from .taxes import Tax, Taxes
 from .throughput import Throughput
 
 NOT_PINNED = "not pinned"
+# Of what has no phases, and is meant to be so.
+ON_ALL = "servers and load on all CPUs"
 
 
 def us(found: Estimate | None) -> str:

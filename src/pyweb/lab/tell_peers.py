@@ -44,7 +44,8 @@ def _failed(row: Data) -> str:
 
 def failure_lines(data: Data) -> Iterator[str]:
     """Who failed at what, and with which numbers; the first of each."""
-    for load, found in data["loads"].items():
+    pool = {"a pool of connections": data["pool"]} if "pool" in data else {}
+    for load, found in (data["loads"] | pool).items():
         for server, row in found["rows"].items():
             if row["failures"]:
                 yield f"failed: {server}, {load}, {len(row['failures'])} runs: {row['failures'][0]}"
@@ -74,12 +75,12 @@ def article_tables(data: Data) -> Iterator[Table]:
     yield _pool_table(data["pool"])
 
 
-def published_line(data: Data) -> str:
-    server, apache = data["published"]["server"], data["published"]["apache"]
-    return (
-        f"as published in 2009, ab -n 1000 -c 100: {server['rate']} requests/s, mean"
-        f" {server['mean_ms']} ms, longest {server['max_ms']} ms; its Apache {apache['rate']}"
-    )
+def published_lines(data: Data) -> Iterator[str]:
+    for name, row in data["published"].items():
+        yield (
+            f"as published in 2009, {name}: {row['about']}: {row['rate']} requests/s, mean"
+            f" {row['mean_ms']} ms, longest {row['max_ms']} ms"
+        )
 
 
 def _limit_table(limit: Data) -> Table:

@@ -55,9 +55,8 @@ class Throughput:
 
     def ratio(self, load: str, server: str) -> Estimate | None:
         """Of the blocks in which both were sound; None: there are none."""
-        a, b = (self.rates[load].get(one, {}) for one in (DEFAULT, server))
-        both = sorted(a.keys() & b.keys())
-        return statistics.ratio([a[n] for n in both], [b[n] for n in both]) if both else None
+        rates = self.rates[load]
+        return statistics.shared_ratio(rates.get(DEFAULT, {}), rates.get(server, {}))
 
     @property
     def same(self) -> Estimate | None:

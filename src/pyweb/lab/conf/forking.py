@@ -13,6 +13,8 @@ import sys
 
 class Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and content are two writes, of which the second would wait for the first's ACK.
+    disable_nagle_algorithm = True
 
 
 class Server(socketserver.ForkingMixIn, http.server.HTTPServer):
