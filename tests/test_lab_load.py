@@ -97,6 +97,7 @@ def test_a_good_report_of_ab() -> None:
         kept=None,
         length=1320,
         body=396000,
+        mean=0.024,
     )
     assert reports.parse_ab(AB_KEPT).kept == 300
     guards.check_failures(reports.parse_ab(AB))

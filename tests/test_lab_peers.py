@@ -117,7 +117,7 @@ def test_versions_are_told() -> None:
 
 def test_who_is_missing_is_told() -> None:
     peer = Peer("nobody", "", lambda: None, "apt install nobody", (), lambda *_: Start(()))
-    assert peers.missing((peer,)) == ["nobody is not installed: apt install nobody"]
+    assert peer.missing == "nobody is not installed: apt install nobody"
 
 
 def test_one_that_does_not_start(place: Place) -> None:
@@ -125,7 +125,7 @@ def test_one_that_does_not_start(place: Place) -> None:
     words = (sys.executable, "-c", "raise SystemExit('no such option: --wings')")
     peer = planted("wingless", words)
     with (
-        pytest.raises(Failed, match="wingless did not start: no such option: --wings"),
+        pytest.raises(Failed, match="wingless: did not start: no such option: --wings"),
         guests.running(peer, place, 2),
     ):
         pass
@@ -222,9 +222,13 @@ def test_the_command(tmp_path: Path) -> None:
         assert set(found["rows"]) == {"nginx", *(one.name for one in peers.OWN)}
         # Beside other tests, which open connections, runs are void.
         for name, row in found["rows"].items():
-            assert row["runs"] + len(row["failures"]) == 2, name
+            disturbed = [line for line in answer["void"] if line.startswith(f"{name}, {load}: ")]
+            assert row["runs"] + len(row["failures"]) + len(disturbed) == 2, name
             assert (row["rate"] is None) == (row["runs"] == 0), name
+    assert sum(row["runs"] for row in answer["loads"]["ab"]["rows"].values()) >= 6
     assert len(answer["setting"]) == 4
+    for path in (peers.FILES, sys.prefix, tempfile.gettempdir()):
+        assert str(path) not in json.dumps(answer["peers"])
 
 
 def test_an_unknown_server_is_refused() -> None:

@@ -11,6 +11,7 @@ import lab_known
 import pytest
 from rich.console import Console
 from test_lab_cli import lab
+from test_lab_report import fonts  # noqa: F401 - of every module that draws
 
 from pyweb.lab import reporting
 from pyweb.lab.build import Programs

@@ -113,10 +113,10 @@ class Contest:
     def _rows(self, load: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Of all that were tried, in the order in which they are told."""
         for server in self.told:
-            runs = self.runs.get(load, {}).get(server, {})
-            failures = self.failures.get(load, {}).get(server, [])
-            if not runs and not failures:
+            if server not in self.runs.get(load, {}):
                 continue
+            runs = self.runs[load][server]
+            failures = self.failures.get(load, {}).get(server, [])
             row: dict[str, Any] = {
                 what: statistics.median_list(self.values(load, server, what).values())
                 for what in ("rate", "cpu_us", "memory_kb")
@@ -233,6 +233,7 @@ def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -
         runs[KEPT] = lambda: loads.wrk(target, seconds=seconds, concurrency=CONCURRENCY)
     carried = None
     for load, run in runs.items():
+        found.runs.setdefault(load, {}).setdefault(peer.name, {})
         try:
             done, taken = _taken(run, guest, seconds)
         except Disturbed as why:
@@ -241,7 +242,7 @@ def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -
         except Void as why:
             found.failures.setdefault(load, {}).setdefault(peer.name, []).append(str(why))
             continue
-        found.runs.setdefault(load, {}).setdefault(peer.name, {})[block] = taken
+        found.runs[load][peer.name][block] = taken
         carried = done if load == CLOSING else carried
     return carried
 
