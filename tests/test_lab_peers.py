@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import need, state_of
+from conftest import need, state_of, until
 from test_lab_cli import lab
 
-from pyweb.lab import contest, guests, peers
+from pyweb.lab import contest, guests, peers, usage
 from pyweb.lab.build import Programs
 from pyweb.lab.load import Target, ab
 from pyweb.lab.peers import BY_NAME, OTHERS, PEERS, Peer, Setting, Start
@@ -129,6 +130,83 @@ def test_versions_are_told() -> None:
 def test_who_is_missing_is_told() -> None:
     peer = Peer("nobody", "", lambda: None, "apt install nobody", (), lambda *_: Start(()))
     assert peer.missing == "nobody is not installed: apt install nobody"
+
+
+# It serves in a child, which hears no SIGTERM; the parent waits.
+DEAF = r"""
+import os, signal, socket, sys
+port, file = sys.argv[1:]
+content = open(file, "rb").read()
+listener = socket.create_server(("127.0.0.1", int(port)))
+if os.fork():
+    signal.pause()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    connection.sendall(head + content)
+    connection.close()
+"""
+
+
+def test_children_of_one_that_died_are_ended(place: Place) -> None:
+    """They are nobody's family by then."""
+    peer = planted("deaf", (sys.executable, "-c", DEAF))
+    with pytest.raises(RuntimeError), guests.running(peer, place, 2) as guest:
+        master, child = guest.family()
+        os.kill(master, signal.SIGKILL)
+        until(lambda: state_of(master) in ("", "Z"), "the master to end")
+        assert state_of(child) not in ("", "Z")
+        raise RuntimeError
+    until(lambda: state_of(child) in ("", "Z"), "its child to end")
+
+
+def test_an_interrupt_at_its_start_leaves_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
+    """^C that comes when it runs, but nobody has noted it yet."""
+    spawn, started = guests._spawn, []
+
+    def interrupted(*arguments: Any) -> Any:
+        started.append(spawn(*arguments))
+        os.kill(os.getpid(), signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr(guests, "_spawn", interrupted)
+    with pytest.raises(KeyboardInterrupt), guests.running(BY_NAME["http.server"], place, 2):
+        pass
+    ended = started[0].poll()
+    if ended is None:  # or it would outlive the test
+        started[0].kill()
+        started[0].wait()
+    assert ended is not None
+
+
+def test_other_bytes_are_not_the_file(place: Place) -> None:
+    """As many as the file has."""
+    code = DEAF.replace(".read()\n", ".read().swapcase()\n")
+    peer = planted("liar", (sys.executable, "-c", code))
+    with (
+        pytest.raises(Failed, match="liar: answers with other bytes than those of the file"),
+        guests.running(peer, place, 2),
+    ):
+        pass
+
+
+def test_who_only_looks_at_timers_is_at_rest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bjoern does, ten times a second: it was waited for as long as anybody is."""
+    look, looks = usage.cpu_seconds, []
+
+    def counted(pids: list[int]) -> float:
+        looks.append(len(pids))
+        assert len(looks) < 300, "it is never at rest"
+        return look(pids)
+
+    monkeypatch.setattr(guests, "_RESTLESS", 1e9)
+    monkeypatch.setattr(usage, "cpu_seconds", counted)
+    with guests.running(installed(BY_NAME["bjoern"]), place, 2):
+        assert looks
 
 
 def test_one_that_does_not_start(place: Place) -> None:

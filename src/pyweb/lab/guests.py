@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import servers, usage
-from .load import Target, answer_head
+from .load import Target, answer
 from .peers import FILES, Peer, Setting, Start, configuration
 from .reports import Void
 from .run import Failed, output
@@ -32,6 +32,8 @@ _PATIENCE = 30.0
 _LEAVING = 10.0
 # At rest: so long nothing is worked; and for how long that is waited for.
 _REST, _RESTLESS = 0.1, 5.0
+# Nothing: CPU seconds of so long a rest that a server may take who only looks at his timers.
+_IDLE = 0.001
 # For root's servers that will not serve as root.
 _NOBODY = ("www-data", "nobody")
 
@@ -42,7 +44,7 @@ class Guest:
 
     def __init__(self, server: servers.Server, setting: Setting, start: Start) -> None:
         self._server = server
-        self._directory, self._site = setting.directory, setting.site
+        self._directory, self._file = setting.directory, setting.file
         self.port = setting.port
         self.command = self.as_told(" ".join(start.words))
         self.configuration = self.as_told(start.configuration)
@@ -62,19 +64,23 @@ class Guest:
         return usage.memory(self.family())
 
     def wait_until_it_answers(self) -> None:
-        """And until it has done what it does when it starts. Failed: in time it doesn't."""
+        """And until it has done what it does when it starts. Failed: in time it doesn't, or not
+        with the file."""
         target = Target(self.port, f"/{NAME}", SIZE)
         end = time.monotonic() + _PATIENCE
         while not self.head:
             try:
-                self.head = answer_head(target)
+                self.head, content = answer(target)
             except Void as why:
                 if not usage.lives(self._server.pid) or time.monotonic() > end:
                     raise Failed(f"did not start: {(self.said() or [str(why)])[-1]}") from None
                 time.sleep(0.02)
+            else:
+                if content != self._file.read_bytes():
+                    raise Failed("answers with other bytes than those of the file")
         end = time.monotonic() + _RESTLESS
         before, now = -1.0, self.cpu_seconds()
-        while before != now and time.monotonic() < end:
+        while now - before > _IDLE and time.monotonic() < end:
             time.sleep(_REST)
             before, now = now, self.cpu_seconds()
 
@@ -111,7 +117,7 @@ class Guest:
         """Without what is only of this run, and of this machine."""
         ours = {
             str(self._directory): "DIR",
-            str(self._site): "SITE",
+            str(self._file.parent): "SITE",
             str(FILES): "CONF",
             sys.executable: "python",
             str(Path(sys.executable).parent) + "/": "",
@@ -165,10 +171,16 @@ def _start(peer: Peer, program: str, setting: Setting, uid: int | None) -> Guest
     start = peer.start(program, setting)
     configuration(setting).write_text(start.configuration, "utf-8")
     words = (*_as_user(uid), *start.words)
-    with servers.undisturbed():
-        server = servers.Server(_spawn(words, dict(start.environ), setting.directory), None)
+    server = None
+    try:
+        with servers.undisturbed():
+            server = servers.Server(_spawn(words, dict(start.environ), setting.directory), None)
         server.port = setting.port
         return Guest(server, setting, start)
+    except BaseException:  # ^C is raised when the block has ended, and nobody else knows of it yet
+        if server:
+            server.kill()
+        raise
 
 
 def _user(uid: int | None) -> str | None:

@@ -155,8 +155,13 @@ def answer_size(target: Target, *, closing: bool) -> int:
 
 
 def answer_head(target: Target, *, closing: bool = True) -> bytes:
-    """Of one that was looked at, without the empty line. Void: it is none that is expected, or has
-    less content than it says."""
+    """Of one that was looked at, without the empty line. Void: as of `answer`."""
+    return answer(target, closing=closing)[0]
+
+
+def answer(target: Target, *, closing: bool = True) -> tuple[bytes, bytes]:
+    """Head, without the empty line, and content. Void: it is none that is expected, or has less
+    content than it says."""
     connection = "Connection: close\r\n" if closing else ""
     request = f"GET {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{connection}\r\n".encode()
     try:
@@ -167,7 +172,7 @@ def answer_head(target: Target, *, closing: bool = True) -> bytes:
         raise Void(f"{target.url}: {error.strerror or error}") from None
 
 
-def _take_answer(sock: socket.socket, target: Target) -> bytes:
+def _take_answer(sock: socket.socket, target: Target) -> tuple[bytes, bytes]:
     data = _more(sock, target, b"", b"\r\n\r\n")
     head, _, content = data.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1].decode("latin-1")
@@ -177,7 +182,7 @@ def _take_answer(sock: socket.socket, target: Target) -> bytes:
         raise Void(f"{target.url}: status {status}, {told} bytes, and not 200, {target.size}")
     while len(content) < target.size:
         content = _more(sock, target, content, b"")
-    return head
+    return head, content
 
 
 def _more(sock: socket.socket, target: Target, data: bytes, until: bytes) -> bytes:
