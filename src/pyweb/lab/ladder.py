@@ -160,7 +160,8 @@ def _insist(
     except Failed:
         seat.found.dropped.append(seat.rung.name)
         seat.found.void.append(f"{seat.title}: left out, for it failed {_TRIES} times")
-        if all(one.is_over for one in seats if one.rung.name in _INDISPENSABLE):
+        needed = [one for one in seats if one.rung.name in _INDISPENSABLE]
+        if needed and all(one.is_over for one in needed):
             raise
 
 
