@@ -50,9 +50,10 @@ def installed(peer: Peer) -> Peer:
     return peer
 
 
-@pytest.mark.parametrize("name", [one.name for one in PEERS])
+@pytest.mark.parametrize("name", [one.name for one in PEERS if not one.name.endswith(" again")])
 def test_each_runs(name: str, place: Place) -> None:
-    """It answers with the file, logs that, works, has its memory, and leaves nothing."""
+    """It answers with the file, logs that in the combined form or what comes nearest to it, works,
+    has its memory, and leaves nothing."""
     peer = installed(BY_NAME[name])
     with guests.running(peer, place, 2) as guest:
         family = guest.family()
@@ -64,6 +65,11 @@ def test_each_runs(name: str, place: Place) -> None:
         memory = guest.memory()
         assert (memory is None and others) or (memory or 0) > 100_000
         assert str(place.directory) not in guest.command + guest.configuration
+        # Some write it when they end, and then its directory goes.
+        kept = place.directory / "kept"
+        os.link(guest.log, kept)
+    lines = [line for line in kept.read_text("utf-8").splitlines() if COMBINED.match(line)]
+    assert len(lines) >= 20, kept.read_text("utf-8")[-500:]
     assert [pid for pid in family if state_of(pid) not in ("", "Z")] == []
 
 
@@ -78,19 +84,6 @@ def owner(pid: int) -> int | None:
 def ask(guest: guests.Guest) -> int:
     need("ab")
     return ab(Target(guest.port, f"/{NAME}", SIZE), requests=20, concurrency=2).requests
-
-
-@pytest.mark.parametrize("name", [one.name for one in PEERS])
-def test_each_logs(name: str, place: Place) -> None:
-    """In the combined form, or what comes nearest to it."""
-    peer = installed(BY_NAME[name])
-    with guests.running(peer, place, 2) as guest:
-        ask(guest)
-        # Some write it when they end, and then its directory goes.
-        kept = place.directory / "kept"
-        os.link(guest.log, kept)
-    lines = [line for line in kept.read_text("utf-8").splitlines() if COMBINED.match(line)]
-    assert len(lines) >= 20, kept.read_text("utf-8")[-500:]
 
 
 def test_bjoern_does_not_wait_for_its_client(place: Place) -> None:
