@@ -340,7 +340,7 @@ def test_phases_are_shown_with_what_they_are() -> None:
 
 def as_json(found: Measured) -> str:
     """As JSON is: it has no infinity."""
-    answer = data.of_ladder(found, ladder.differences(found, [step("fork"), step()]))
+    answer = data.of_ladder(found, ladder.differences(found, [step("fork"), step()]), ())
     return json.dumps(answer | {"taxes": data.of_taxes(taxes(found))}, allow_nan=False)
 
 
