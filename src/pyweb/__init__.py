@@ -8,11 +8,12 @@ listed before it (tests/test_layers.py):
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
-                 refuse  bodyreader  connection
- 4 child         parking  child  obituary  _fastfork  ledger  verdicts  keeper  gate  shares
-                 worker  dispatcher
- 5 master        listen  signals  channel  mode  losses  procfs  watchdog  dispatching
-                 fork_mode  pool_mode  accept  backlog  account  introduce  master
+                 refuse  bodyreader  _fastcache  _fastserve  cache  connection
+ 4 child         parking  child  obituary  _fastfork  _fastchild  ledger  verdicts  keeper  gate
+                 shares  worker  dispatcher  filler
+ 5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
+                 filling  fork_mode  repeating  pool_mode  accept  backlog  account  introduce
+                 master
  6 server        handover  generation  notify  inherited  pidfile  holdings  spawn  terminal
                  upgrade  supervisor  server
  7 door          status  statustext  watch  cli  __main__

@@ -23,6 +23,7 @@ from .config import Config
 from .connection import NEW, Past
 from .dispatching import Dispatching
 from .errors import Reason
+from .filling import Filling
 from .journal import Journal
 from .listen import Listener
 from .mode import AcceptedMode
@@ -64,7 +65,8 @@ class _Waiting:
 
 class Acceptor:
     """Accepts, counts, refuses; gives `mode` what gets a process, and the dispatcher what needs
-    none yet (None: there is no dispatcher). `poll` is the master's."""
+    none yet (None: there is no dispatcher). `filling`: the cache, of which the filler is kept here;
+    None: there is none. `poll` is the master's."""
 
     def __init__(
         self,
@@ -76,9 +78,11 @@ class Acceptor:
         refusals: Refusals,
         journal: Journal,
         poll: select.poll,
+        filling: Filling | None = None,
         stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._config = config
+        self._filling = filling
         self._listeners = {one.sock.fileno(): one for one in listeners}
         self._mode = mode
         self._dispatching = dispatching
@@ -106,6 +110,8 @@ class Acceptor:
         due = [self._refusals.next_deadline()]
         if self._dispatching:
             due.append(self._dispatching.tend())
+        if self._filling:
+            due.append(self._filling.tend())
         if self._young:
             due.append(next(iter(self._young.values())).since + _YOUTH)
         if self._waiting:
@@ -144,7 +150,7 @@ class Acceptor:
 
     def has_processes(self) -> bool:
         """When the server drains it lives as long as it has something to hold."""
-        return self._dispatching is not None and self._dispatching.lives
+        return any(one is not None and one.lives for one in (self._dispatching, self._filling))
 
     def drain(self) -> None:
         """Take what the kernel has accepted for us, then nothing more: what stayed there would be
@@ -157,8 +163,13 @@ class Acceptor:
                     break
                 self._mode.reap()
         self.close_listeners()
+        self._drain_helpers()
+
+    def _drain_helpers(self) -> None:
         if self._dispatching:
             self._dispatching.drain()
+        if self._filling:
+            self._filling.drain()
 
     def close_listeners(self) -> None:
         self._poll_sources(False)
@@ -173,15 +184,17 @@ class Acceptor:
             self._refuse(self._waiting.popleft(), Reason.PROCESSES_FULL)
         for fd in list(self._young):
             self._grow_up(fd).sock.close()
-        if self._dispatching:
-            self._dispatching.drain()
-            self._dispatching.end(kill=self._abandoned)
+        self._drain_helpers()
+        for one in (self._dispatching, self._filling):
+            if one:
+                one.end(kill=self._abandoned)
         self._abandoned = True
 
     def close(self) -> None:
         self._refusals.close()
-        if self._dispatching:
-            self._dispatching.close()
+        for one in (self._dispatching, self._filling):
+            if one:
+                one.close()
 
     def _has_room(self, now: float) -> bool:
         return (self._last_call or len(self._waiting) < WAITING) and now >= self._accept_after

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 from .clock import Deadline
-from .connection import NEW, Connection, Past
+from .connection import NEW, Connection, Owed, Past, Progress
 from .errors import Ended, Reason
 from .journal import Journal
 from .parking import pass_on
@@ -41,10 +41,10 @@ STACK = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # rest is ignored in both. (To name all 64 would cost 90 us a fork: Python makes an enum member of
 # each that was blocked.)
 HELD = (signal.SIGTERM, signal.SIGCHLD, END, STACK)
-# How long a child stays for the next request, or for the rest of a head at which it is the first
-# to look, before it parks the connection. A page's next request follows within a round trip; a
+# How long (s) a child stays for the next request, or for the rest of a head at which it is the
+# first to look, before it parks the connection. A page's next request follows within a round trip; a
 # process that sleeps so long costs less than another fork.
-_LINGER = 0.05
+LINGER = 0.05
 
 
 _FOR_EVER = Deadline(float("inf"))
@@ -143,7 +143,7 @@ class Driver:
         past = self._connection.past()
         if past is None:
             return _FOR_EVER
-        return Deadline(0.0 if past.tries > 1 else _LINGER)
+        return Deadline(0.0 if past.tries > 1 else LINGER)
 
     def _park(self) -> Deadline:
         """Parked, or how long to wait until the next try."""
@@ -152,7 +152,7 @@ class Driver:
             return _FOR_EVER
         if pass_on(self._dispatcher, self._sock, past, self._connection.peer):
             raise Parked
-        return Deadline(_LINGER)
+        return Deadline(LINGER)
 
     def _listen(self, ready: list[tuple[int, int]]) -> None:
         """To the lifeline: to each of its words once."""
@@ -182,14 +182,37 @@ class Child:
         self._lifeline = lifeline
         self._dispatcher = dispatcher
 
+    def go_on(
+        self,
+        sock: socket.socket,
+        peer: str,
+        slot: Slot,
+        past: Past,
+        record: Record,
+        progress: Progress,
+    ) -> NoReturn:
+        """Where the process has served already, in C."""
+        requests, owed = progress
+        if requests != past.requests:
+            past, record = Past(requests), NOTHING
+        self.run(sock, peer, slot, past, record, Owed(*owed) if owed else None)
+
     def run(
-        self, sock: socket.socket, peer: str, slot: Slot, past: Past = NEW, record: Record = NOTHING
+        self,
+        sock: socket.socket,
+        peer: str,
+        slot: Slot,
+        past: Past = NEW,
+        record: Record = NOTHING,
+        owed: Owed | None = None,
     ) -> NoReturn:
         """In the forked process, all signals blocked."""
-        record.mark(CHILD)
+        if not owed:
+            record.mark(CHILD)
         code = EXIT_DEFECT
         try:
-            become_a_child({sock.fileno(), *self._keep}, term=self._drain, end=_end)
+            files = (owed.file,) if owed and owed.file >= 0 else ()
+            become_a_child({sock.fileno(), *self._keep, *files}, term=self._drain, end=_end)
             clock = None
             if self._service.config.timeout_request:
                 show_stack_when_asked(self._service.journal)
@@ -198,7 +221,14 @@ class Child:
             transport = Transport(sock, self._service.config.engine)
             parks = self._dispatcher is not None
             connection = Connection(
-                self._service, transport, peer, slot, past=past, peeks=parks, record=record
+                self._service,
+                transport,
+                peer,
+                slot,
+                past=past,
+                peeks=parks,
+                record=record,
+                owed=owed,
             )
             driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
             driver.run(connection.serve())

@@ -275,6 +275,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("access-log", text, "-", "PATH", "a file, - for standard output, or off", _LOG),
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
+    Option("cache", whole(0, 1 << 20), "8192", "N",
+           "answers that are repeated without asking Python again, 2 KB each; 0: none", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
            "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
@@ -327,6 +329,7 @@ class Config:
     grace: float
     access_log: str
     log_format: str
+    cache: int
     stamps: int
     pid_file: str
     socket_mode: int | None

@@ -14,9 +14,10 @@ import traceback
 from . import render, scoreboard, stamps
 from .accesslog import Entry
 from .bodyreader import BodyReader
+from .cache import may_be_repeated
 from .clock import Deadline
 from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
-from .message import Head, Response
+from .message import FileBody, Head, Part, Response
 from .route import refusal
 from .service import Service
 from .stamps import NOTHING, Record
@@ -79,6 +80,43 @@ class Past:
 NEW = Past()
 
 
+class Owed:
+    """An answer that has been begun by others: its head and header, of what it is a slice, and how
+    many bytes of header and slice have left. The file (-1: none) is ours to close."""
+
+    __slots__ = (
+        "began", "count", "file", "head", "header", "keeps", "offset", "sent", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        head: bytes,
+        header: bytes,
+        status: int,
+        keeps: bool,
+        file: int,
+        offset: int,
+        count: int,
+        sent: int,
+        began: float,
+    ) -> None:
+        self.head = head
+        self.header = header
+        self.status = status
+        self.keeps = keeps
+        self.file = file
+        self.offset = offset
+        self.count = count
+        self.sent = sent
+        self.began = began
+
+
+# What was done in C: requests answered, and what Owed is made of.
+Progress = tuple[
+    int, tuple[bytes, bytes, int, bool, int, int, int, int, float] | None
+]
+
+
 class Connection:
     """serve() the requests of one connection. `slot` is where it is counted.
 
@@ -86,6 +124,7 @@ class Connection:
               on before: at an IDLE or HEAD wait `past()` tells what goes with it
     drained   set by the driver: the answer that is being made is the last
     record    of when what happened, in the first exchange
+    owed      an answer that has to be finished first
     """
 
     def __init__(
@@ -98,7 +137,9 @@ class Connection:
         past: Past = NEW,
         peeks: bool = False,
         record: Record = NOTHING,
+        owed: Owed | None = None,
     ) -> None:
+        self._owed = owed
         self.peer = peer
         self.drained = False
         self._service = service
@@ -118,15 +159,18 @@ class Connection:
         self._head: Head | None = None
         self._status = 0
         self._header_size = 0
+        self._raw = b""  # the head as it came
 
     def serve(self) -> Steps[Reason]:
         """Until the connection ends; why it did. The socket is closed."""
         try:
-            while (yield from self._exchange()):
+            more = yield from self._finish(self._owed) if self._owed else self._exchange()
+            while more:
                 # A client that pipelines must not keep others waiting.
                 if self._buffer or self._seen:
                     self._slot.set(scoreboard.STATE, scoreboard.READING)  # and is owed an answer
                     yield YOUR_TURN
+                more = yield from self._exchange()
             reason = BY_NUMBER[self._slot.get(scoreboard.REASON)]
         except Disconnected as end:
             reason = end.reason
@@ -180,10 +224,7 @@ class Connection:
             self._begun = False
             return False
         self._record.mark(stamps.PARSED)
-        self._head = head
-        self._slot.say(_name(head))
-        self._requests += 1
-        self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
+        self._understood(head)
         try:
             whole = yield from self._drain(head)
         except HTTPError as error:
@@ -193,7 +234,40 @@ class Connection:
             return False
         response = self._answer(head)
         self._record.mark(stamps.DECIDED)
+        self._wish(head, response)
         return (yield from self._respond(response, head, whole))
+
+    def _understood(self, head: Head) -> None:
+        self._head = head
+        self._slot.say(_name(head))
+        self._requests += 1
+        self._slot.set(scoreboard.STATE, scoreboard.ANSWERING)
+
+    def _finish(self, owed: Owed) -> Steps[bool]:
+        """Of a request that has been understood, and whose decision was repeated."""
+        self._began, self._begun = owed.began, True
+        parts = (FileBody(owed.file, owed.offset, owed.count),) if owed.count else ()
+        [head, _] = self._service.parser.parse(owed.head) or (None, 0)
+        if head is not None:
+            self._understood(head)
+        try:
+            return (
+                yield from self._deliver(
+                    Response(owed.status), owed.header, parts, head, True, owed.keeps, owed.sent
+                )
+            )
+        finally:
+            if owed.file >= 0:
+                os.close(owed.file)
+
+    def _wish(self, head: Head, response: Response) -> None:
+        """That the decision be repeated where the same is asked again."""
+        wishes = self._service.wishes
+        if wishes is not None and may_be_repeated(head, response):
+            try:
+                wishes.send(self._raw)
+            except OSError:
+                pass  # whoever fills the cache is busy, or not there
 
     def _answer(self, head: Head) -> Response:
         self._service.stamps.answering(self._record)
@@ -268,6 +342,7 @@ class Connection:
             if self._buffer:
                 found = self._service.parser.parse(self._buffer)
                 if found is not None:
+                    self._raw = self._buffer[: found[1]]
                     self._buffer = self._buffer[found[1] :]
                     return found[0]
             if not (yield from self._receive_more(deadline)):
@@ -308,6 +383,7 @@ class Connection:
                 if found is not None:
                     head, size = found
                     self._transport.take(size)
+                    self._raw = seen[:size]
                     self._seen = seen[size:] if head.length == 0 else b""
                     return head
                 self._seen = seen
@@ -388,9 +464,22 @@ class Connection:
             response, keep = self._defect(), False
             header = render.header_bytes(response, minor, keep, self._service.extra)
         parts = () if self._is_head(head) else response.parts
-        self._transport.start(header, parts)
+        return (yield from self._deliver(response, header, parts, head, whole, keep))
+
+    def _deliver(
+        self,
+        response: Response,
+        header: bytes,
+        parts: tuple[Part, ...],
+        head: Head | None,
+        whole: bool,
+        keep: bool,
+        sent: int = 0,
+    ) -> Steps[bool]:
+        """`sent`: so many bytes have left already."""
+        self._transport.start(header, parts, sent)
         self._status, self._header_size = response.status, len(header)
-        self._slot.set(scoreboard.SENT, 1)
+        self._slot.set(scoreboard.SENT, sent or 1)
         reason = response.reason
         try:
             yield from self._push_all()

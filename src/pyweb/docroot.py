@@ -22,7 +22,7 @@ Openat2 = Callable[[int, bytes, int, int], int]
 # man 2 openat2
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_BENEATH = 0x08
-_BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 
 # O_NONBLOCK: a FIFO must not hold us; O_NOCTTY: a terminal must not become ours.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -54,7 +54,7 @@ class DocRoot:
             return walk(self.fd, path, flags)
         for _ in range(_MAX_RETRIES):
             try:
-                return self._openat2(self.fd, path, flags, _BENEATH)
+                return self._openat2(self.fd, path, flags, BENEATH)
             except (BlockingIOError, InterruptedError):
                 # EAGAIN: a rename raced with ".."; the kernel asks us to try again.
                 continue
@@ -70,7 +70,7 @@ def find_openat2(root: int) -> Openat2 | None:
     if openat2 is None:
         return None
     try:
-        os.close(openat2(root, b".", PATH | _DIRECTORY, _BENEATH))
+        os.close(openat2(root, b".", PATH | _DIRECTORY, BENEATH))
     except OSError as error:
         # Any other failure is this directory's, and the walk would find it too.
         if error.errno in (errno.ENOSYS, errno.EPERM):
@@ -219,6 +219,23 @@ class WatchedRoot(DocRoot):
             return super().open(path, flags)
         finally:
             self._opened()
+
+
+class RecordingRoot(DocRoot):
+    """The same root, which remembers what was opened to be read in it: descriptor, path and what
+    fstat(2) said then, of each regular file."""
+
+    def __init__(self, root: DocRoot) -> None:
+        self.fd = root.fd
+        self._openat2 = root._openat2
+        self.opened: list[tuple[int, bytes, os.stat_result]] = []
+
+    def open(self, path: bytes, flags: int = READ) -> int:
+        fd = super().open(path, flags)
+        status = os.fstat(fd)
+        if flags == READ and stat.S_ISREG(status.st_mode):
+            self.opened.append((fd, path, status))
+        return fd
 
 
 def open_root(directory: str, opened: Callable[[], None] | None = None) -> DocRoot:

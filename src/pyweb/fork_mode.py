@@ -13,13 +13,15 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from resource import struct_rusage
 
 from .child import END, EXIT_DEFECT, HELD, Child, ended_children
 from .clock import earliest
-from .connection import Past
+from .connection import Past, Progress
 from .dispatching import Dispatching
 from .errors import Reason
+from .filling import Filling
 from .journal import Journal
 from .losses import Losses
 from .mode import Crash
@@ -28,6 +30,9 @@ from .scoreboard import ANSWERING, PID, READING, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .watchdog import Hang, Watchdog
 
+# (socket, peer, slot, record, requests answered) -> pid; in a child that needs the interpreter: how
+# far it has come without.
+Fork = Callable[[socket.socket, str, Slot, Record, int], "int | Progress"]
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
 # copy kept and the client of a crash sees its connection end.
 _COPIES = 256
@@ -52,6 +57,7 @@ class ForkMode:
 
     served   connections that got a process
     cut      those whose process did not end by itself, or not well
+    fork     of a child that begins in C, by the cache that `filling` is of; None: os.fork alone
     """
 
     def __init__(
@@ -61,8 +67,12 @@ class ForkMode:
         journal: Journal,
         watchdog: Watchdog,
         dispatching: Dispatching | None = None,
+        filling: Filling | None = None,
+        fork: Fork | None = None,
         stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
+        self._filling = filling
+        self._fork = fork
         self._child = child
         self._scoreboard = scoreboard
         self._journal = journal
@@ -122,25 +132,45 @@ class ForkMode:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         slot.say_peer(peer.encode())
-        # No signal may find the child before it has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         record.mark(FORK_BEGIN)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._child.run(sock, peer, slot, past, record)
+            # Where a head has begun, the socket has been told for how much of it to wait.
+            if self._fork is None or past.began:
+                pid = self._fork_python(sock, peer, slot, past, record)
+            else:
+                pid = self._fork_repeater(self._fork, sock, peer, slot, past, record)
         except OSError as error:
             self._scoreboard.give_back(slot)
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
             return False
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._stamps.forked(record, pid)
         slot.set(PID, pid)
         self._children[pid] = _Child(slot, peer, self._copy(sock), record)
         self._peers[peer] += 1
         self.served += 1
         return True
+
+    def _fork_python(
+        self, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
+    ) -> int:
+        # No signal may find the child before it has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._child.run(sock, peer, slot, past, record)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return pid
+
+    def _fork_repeater(
+        self, fork: Fork, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
+    ) -> int:
+        """Of its children only those come back that have more to do than to repeat."""
+        pid = fork(sock, peer, slot, record, past.requests)
+        if not isinstance(pid, int):
+            self._child.go_on(sock, peer, slot, past, record, pid)
+        return pid
 
     def _copy(self, sock: socket.socket) -> socket.socket | None:
         if self._copies >= _COPIES:
@@ -159,8 +189,11 @@ class ForkMode:
         for pid, code, usage in ended_children():
             if pid in self._children:
                 self._bury(pid, code, usage)
-            elif self._dispatching:
+                continue
+            if self._dispatching:
                 self._dispatching.bury(pid, code, usage, self._obituaries)
+            if self._filling:
+                self._filling.bury(pid, code, usage, self._obituaries)
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)

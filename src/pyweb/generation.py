@@ -26,7 +26,8 @@ from .dispatcher import Dispatcher
 from .dispatching import AVAILABLE, Dispatching
 from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
-from .fork_mode import ForkMode
+from .filling import Filling
+from .fork_mode import Fork, ForkMode
 from .handover import Handover, read_all
 from .introduce import introduction
 from .journal import Journal, Sink, complain
@@ -35,6 +36,7 @@ from .master import Master
 from .parse import ENGINES
 from .pool_mode import PoolMode, slots_of
 from .refuse import Refusals
+from .repeating import repeating, why_not
 from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
@@ -104,10 +106,11 @@ class _Ground:
     def __init__(self, given: Handover, service: Service, root: DocRoot) -> None:
         config, log, journal = service.config, service.log, service.journal
         self.service = service
+        self.root = root
         try:
             self.lifeline, self.lifeline_of_master = os.pipe()
             self.board = Scoreboard(
-                slots_of(config) if config.mode != "fork" else config.max_connections + 1,
+                slots_of(config) if config.mode != "fork" else config.max_connections + 2,
                 generation=given.generation,
                 supervisor=given.supervisor,
             )
@@ -129,9 +132,13 @@ def _forking(
     if AVAILABLE and not config.no_parking:
         dispatching = _dispatching(service, board, ground.shared, ground.lifeline)
     parker = dispatching.parker if dispatching else None
-    child = Child(service, ground.shared, ground.lifeline, parker)
+    filling, fork = _repeating(ground, parker)
+    keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
+    child = Child(service, keep, ground.lifeline, parker)
     watchdog = Watchdog(config.timeout_request, "child", journal)
-    mode = ForkMode(child, board, journal, watchdog, dispatching, service.stamps)
+    mode = ForkMode(
+        child, board, journal, watchdog, dispatching, filling, fork, stamps=service.stamps
+    )
     acceptor = Acceptor(
         config,
         listeners=listeners,
@@ -140,9 +147,24 @@ def _forking(
         refusals=ground.refusals,
         journal=journal,
         poll=ground.poll,
+        filling=filling,
         stamps=service.stamps,
     )
     return mode, acceptor, dispatching
+
+
+def _repeating(
+    ground: _Ground, parker: socket.socket | None
+) -> tuple[Filling, Fork] | tuple[None, None]:
+    if why_not(ground.service, ground.root):
+        return None, None
+    try:
+        return repeating(
+            ground.service, ground.root, ground.board, ground.shared, ground.lifeline, parker
+        )
+    except OSError as error:
+        ground.service.journal.say(f"no cache: {error.strerror}: each answer is decided anew")
+        return None, None
 
 
 def _pooling(ground: _Ground, listeners: list[Listener]) -> tuple[PoolMode, Backlog]:

@@ -61,6 +61,15 @@ class Sink:
         except OSError:
             self._push = self._write_now
 
+    @property
+    def is_socket(self) -> bool:
+        return self._push == self._send
+
+    @property
+    def is_plain(self) -> bool:
+        """write(2), or on a socket send(2), is all that it takes, once SIGTTOU is blocked."""
+        return self._push != self._write_now
+
     @classmethod
     def open(cls, path: str) -> Sink:
         """A file to append to, made if need be. OSError."""

@@ -29,32 +29,36 @@ MEMFD_NAME = "pyweb-scoreboard"
 # SUPERVISOR: 0: none. USED: no slot from there on was ever taken.
 (
     MAGIC, VERSION, SLOTS, USED, GENERATION, MASTER, SUPERVISOR, BEGAN_MS,
-    SERVED, REFUSED, CUT, LOST, WAITING, PARKED, ENDED_REQUESTS, ENDED_BYTES, _ABOUT_SIZE,
-) = range(17)  # fmt: skip
+    SERVED, REFUSED, CUT, LOST, WAITING, PARKED, ENDED_REQUESTS, ENDED_BYTES, ENDED_REPEATED,
+    _ABOUT_SIZE,
+) = range(18)  # fmt: skip
 _MAGIC = int.from_bytes(b"pywebsb\0", "little")
-_VERSION = 1
+_VERSION = 2
 _ABOUT_AT = 512
 # Whole pages, for the children have none of them.
 _HEAD_SIZE = max(8192, mmap.PAGESIZE)
 
 # The words of a slot. SENT: of the answer at hand, bytes that have left. ACTIVE_MS: when the last
 # request ended; 0: none has. CONNECTIONS: accepted by itself; TURNED_AWAY: of those. STARVED:
-# requests for which there was no memory. With --timeout-request only: STEP counts up when the
+# requests for which there was no memory. REPEATED: requests answered in C, by a decision that was
+# known. With --timeout-request only: STEP counts up when the
 # process begins a step of a conversation and when it ends it, so it is odd while the process is at
 # it; THREAD: which of its threads (as the system numbers them) that is; 0: it has but one.
 (
     PID, STATE, REQUESTS, BYTES, STARTED_MS, REASON, LOST_LINES, CONNECTIONS, OPEN, SENT,
-    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY, STARVED, STEP, THREAD,
-) = range(17)  # fmt: skip
+    KIND, GENERATION_OF, ACTIVE_MS, TURNED_AWAY, STARVED, STEP, THREAD, REPEATED,
+) = range(18)  # fmt: skip
 _WORDS = 24
 # Behind them what is being served (method and target), and for whom, each behind a byte that
 # tells its length; cut off where the room ends.
-_TEXT_AT, _TEXT = 192, 256
+TEXT_AT, TEXT = 192, 256
 _PEER_AT, _PEER = 448, 64
 _SLOT_SIZE = 512
 _STRIDE = _SLOT_SIZE // 8
 _EMPTY = bytes(_SLOT_SIZE)
 _RECORD = struct.Struct(f"={_WORDS}q")
+
+_SUMS = ((ENDED_REQUESTS, REQUESTS), (ENDED_BYTES, BYTES), (ENDED_REPEATED, REPEATED))
 
 FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
 STATE_NAMES = (
@@ -62,8 +66,8 @@ STATE_NAMES = (
     "retiring",
 )  # fmt: skip
 
-CHILD, WORKER, DISPATCHER, KEEPER = range(4)
-KIND_NAMES = ("child", "worker", "dispatcher", "keeper")
+CHILD, WORKER, DISPATCHER, KEEPER, FILLER = range(5)
+KIND_NAMES = ("child", "worker", "dispatcher", "keeper", "filler")
 
 _GREATEST = (1 << 63) - 1
 # Read at once, and at the most: --max-connections and --threads can't ask for more.
@@ -134,13 +138,18 @@ class Scoreboard:
 
     def give_back(self, slot: Slot) -> None:
         """Its process has ended: what it told of its work is kept."""
-        for total, word in ((ENDED_REQUESTS, REQUESTS), (ENDED_BYTES, BYTES)):
+        for total, word in _SUMS:
             self.set(total, self.get(total) + max(0, slot.get(word)))
         slot.clear()
         self._free.append(slot.number)
 
     def taken(self) -> int:
         return self._next - len(self._free)
+
+    @property
+    def memory(self) -> mmap.mmap:
+        """For who writes slots in C. Whoever has a view of it keeps it from being closed."""
+        return self._map
 
     def close(self) -> None:
         self._words.release()
@@ -158,6 +167,11 @@ class Slot:
         self._base = _HEAD_SIZE // 8 + number * _STRIDE
         self.number = number
 
+    @property
+    def at(self) -> int:
+        """Where in the memory it begins, in bytes: for who writes it in C."""
+        return self._base * 8
+
     def get(self, word: int) -> int:
         return self._words[self._base + word]
 
@@ -169,7 +183,7 @@ class Slot:
 
     def say(self, text: bytes) -> None:
         """What is being served; b"": nothing."""
-        self._write(_TEXT_AT, text[: _TEXT - 1])
+        self._write(TEXT_AT, text[: TEXT - 1])
 
     def say_peer(self, peer: bytes) -> None:
         """For whom."""
@@ -180,7 +194,7 @@ class Slot:
         self._map[start : start + 1 + len(text)] = bytes((len(text),)) + text
 
     def text(self) -> bytes:
-        return self._read(_TEXT_AT, _TEXT)
+        return self._read(TEXT_AT, TEXT)
 
     def peer(self) -> bytes:
         return self._read(_PEER_AT, _PEER)
@@ -211,7 +225,7 @@ class Record:
     def __init__(self, number: int, data: bytes) -> None:
         self.number = number
         self._words = _RECORD.unpack_from(data)
-        self.text = _text_in(data[_TEXT_AT : _TEXT_AT + _TEXT])
+        self.text = _text_in(data[TEXT_AT : TEXT_AT + TEXT])
         self.peer = _text_in(data[_PEER_AT : _PEER_AT + _PEER])
 
     def get(self, word: int) -> int:

@@ -5,6 +5,7 @@ Made once, before the first fork; nobody changes it. Not here: anything of one c
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from .accesslog import AccessLog
@@ -26,6 +27,7 @@ class Service:
         journal: Journal,
         stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
+        self.wishes: socket.socket | None = None  # where decisions are told that may be repeated
         self.config = config
         self.answer = answer
         self.log = log

@@ -82,6 +82,11 @@ class Record:
         self._base = place * _STRIDE
         self._number = words[self._base] = number  # NUMBER is the first word
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where in the memory it begins, in bytes, and its number: for who marks in C."""
+        return self._base * 8, self._number
+
     def mark(self, word: int) -> None:
         """It happens now. (As set, but in a new process each function more is a page more.)"""
         if self._words[self._base] == self._number:
@@ -103,6 +108,8 @@ class Nothing(Record):
 
     def __init__(self) -> None:
         pass
+
+    place = (0, 0)
 
     def mark(self, word: int) -> None:
         pass
@@ -154,6 +161,10 @@ class Stamps:
     def _headed(cls, memory: mmap.mmap, count: int) -> Stamps:
         memory[:SIZE] = head(count)
         return cls(memory, memoryview(memory).cast("q"), count)
+
+    @property
+    def memory(self) -> mmap.mmap | None:
+        return self._map
 
     def close(self) -> None:
         self._words.release()
@@ -225,6 +236,7 @@ class NoStamps:
     """The same, where nobody measures."""
 
     on = False
+    memory = None
 
     def share(self, _number: int, _of: int) -> NoStamps:
         return self

@@ -88,9 +88,10 @@ class Transport:
         poll.register(self.sock, _ENDED)
         return bool(poll.poll(0))
 
-    def start(self, header: bytes, parts: tuple[Part, ...]) -> None:
-        """A message to send; each slice of a file leaves together with what stands before it."""
-        self.sent = self._done = 0
+    def start(self, header: bytes, parts: tuple[Part, ...], sent: int = 0) -> None:
+        """A message to send; each slice of a file leaves together with what stands before it.
+        `sent`: so many bytes of the first such piece have left already."""
+        self.sent = self._done = sent
         self._pending = []
         before = header
         for part in parts:
@@ -102,6 +103,7 @@ class Transport:
         if before:
             self._pending.append((before, None))
         self._pending.reverse()
+        self._drop_done()
 
     @property
     def all_sent(self) -> bool:
@@ -122,10 +124,14 @@ class Transport:
         moved: int = after - self._done
         self.sent += moved
         self._done = after
-        if after == len(data) + (body.count if body else 0):
+        self._drop_done()
+        return moved
+
+    def _drop_done(self) -> None:
+        data, body = self._pending[-1]
+        if self._done == len(data) + (body.count if body else 0):
             self._pending.pop()
             self._done = 0
-        return moved
 
     def say_no_more(self) -> None:
         """Shut down writing. OSError is of no interest: then nobody listens."""

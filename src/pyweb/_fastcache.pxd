@@ -1,0 +1,68 @@
+# Decisions that may be repeated, in memory that processes share: see _fastcache.pyx.
+
+from pyweb._fastparse cimport Head, Limits, Span
+
+cdef enum:
+    MAX_NAMES = 32
+    MAX_NAME = 32
+    MAX_KEY = 640
+    MAX_GUARDS = 4
+    ENTRY_SIZE = 2048
+    ENTRY_DATA = 1784
+
+# The fields that a decision may depend on: lower case, from cache.py.
+ctypedef struct Names:
+    int count
+    int sizes[MAX_NAMES]
+    unsigned char text[MAX_NAMES][MAX_NAME]
+
+# A file that the decision has found, and as which; `path`: where it stands in the entry's data.
+ctypedef struct Guard:
+    unsigned long long device
+    unsigned long long inode
+    long long size
+    long long modified        # ns
+    long long changed         # ns
+    int path
+    int unused
+
+ctypedef struct Entry:
+    unsigned long long turn   # odd: is being written
+    unsigned long long digest
+    long long decided         # CLOCK_MONOTONIC, ns; 0: free
+    long long offset          # of the content in its file
+    long long count           # bytes of content; 0: none
+    int status
+    int reason
+    int keeps                 # the connection
+    int date_at               # where in the header the date stands; -1: nowhere
+    int key_size
+    int header_at             # in data, behind key and paths
+    int header_size
+    int guards                # how many; the first is the file that is sent
+    Guard guard[MAX_GUARDS]
+    unsigned char data[ENTRY_DATA]
+
+ctypedef struct Table:
+    unsigned char *memory
+    Py_ssize_t sets           # of WAYS entries
+
+# Of a head that has been scanned: its key, and what the log wants of it.
+ctypedef struct Key:
+    int size
+    unsigned long long digest
+    unsigned char text[MAX_KEY]
+
+# 0: it has none, for it is too long.
+cdef int make_key(const unsigned char *data, const Head *head, const Names *names,
+                  Key *key) noexcept nogil
+# 1: *found is a copy of the entry, whole. 0: there is none.
+cdef int find(const Table *table, const Key *key, Entry *found) noexcept nogil
+
+cdef class Cache:
+    cdef Table table
+    cdef Names names
+    cdef Limits limits
+    cdef Py_buffer view
+    cdef bint writable
+    cdef int key_of(self, bytes data, Key *key)

@@ -1,0 +1,28 @@
+from collections.abc import Sequence
+from mmap import mmap
+
+from ._fastcache import Cache
+
+Rest = tuple[int, tuple[bytes, bytes, int, bool, int, int, int, int, float] | None]
+
+class Repeater:
+    def __init__(
+        self,
+        cache: Cache,
+        slots: mmap,
+        records: mmap | None,
+        *,
+        root: int,
+        log: int,
+        log_is_socket: bool,
+        lifeline: int,
+        wishes: int,
+        fresh: float,
+        good: float,
+        linger: float,
+        keepalive_requests: int,
+        flags: int,
+        resolve: int,
+        escapes: Sequence[bytes],
+    ) -> None: ...
+    def serve(self, sock: int, peer: bytes, slot_at: int, requests: int = 0) -> Rest | None: ...

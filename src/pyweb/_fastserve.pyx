@@ -1,0 +1,698 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled conversation: look at a head, repeat the decision for it, log, look again.
+
+What lives here: what connection.py does when all goes well and the decision is known. What must
+never: a decision (cache.py has made it), an answer of its own, a wait for anything but the next
+request. Whatever is not plain (no entry, an old one, a changed file, a socket that is full, a
+signal, the lifeline) is left to Python with nothing lost: a head stays in the kernel until its
+answer is certain, and an answer that does not leave at once is handed over with what has left.
+
+It runs in a child that may never have entered the interpreter: no object, no malloc, no lock.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcpy, strlen
+
+from pyweb._fastparse cimport Head, Span, scan_head
+from pyweb._fastcache cimport Cache, Entry, Guard, Key, find, make_key
+from pyweb import _pysend, scoreboard, stamps
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <poll.h>
+    #include <signal.h>
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <string.h>
+    #include <sys/ioctl.h>
+    #include <sys/socket.h>
+    #include <sys/stat.h>
+    #include <sys/types.h>
+    #include <sys/uio.h>
+    #include <time.h>
+    #include <unistd.h>
+    #if defined(__linux__)
+    #include <sys/sendfile.h>
+    #include <sys/syscall.h>
+    #endif
+    #ifndef SYS_openat2
+    #define SYS_openat2 437
+    #endif
+    #ifndef MSG_MORE
+    #define MSG_MORE 0
+    #endif
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    #ifndef POLLRDHUP
+    #define POLLRDHUP 0
+    #endif
+    #if defined(__APPLE__)
+    #define st_mtim st_mtimespec
+    #define st_ctim st_ctimespec
+    #endif
+
+    #define PYWEB_SMALL_BODY 32768
+
+    static long long pyweb_clock(int which) {
+        struct timespec now;
+        clock_gettime(which, &now);
+        return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
+
+    /* < 0: a signal is there that Python must hear. Else what poll(2) says of the two. */
+    static int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) {
+        struct pollfd both[2] = {{sock, POLLIN, 0}, {lifeline, POLLIN, 0}};
+        sigset_t pending;
+        int ready = poll(both, 2, patience);
+        *sock_ready = ready > 0 && both[0].revents;
+        *told = ready > 0 && both[1].revents;
+        sigemptyset(&pending);
+        if (sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1
+    #if defined(SIGRTMIN)
+            || sigismember(&pending, SIGRTMIN) == 1 || sigismember(&pending, SIGRTMIN + 1) == 1
+    #endif
+            || sigismember(&pending, SIGUSR1) == 1))
+            return -1;
+        return ready;
+    }
+
+    static ssize_t pyweb_peek(int sock, void *data, size_t size) {
+        ssize_t got;
+        do got = recv(sock, data, size, MSG_PEEK | MSG_DONTWAIT);
+        while (got < 0 && errno == EINTR);
+        return got;
+    }
+
+    /* What has been peeked at. 0: it is gone, and so is the client. */
+    static int pyweb_take(int sock, void *data, size_t size) {
+        while (size > 0) {
+            ssize_t got = recv(sock, data, size, MSG_DONTWAIT);
+            if (got > 0)
+                size -= (size_t)got;
+            else if (got == 0 || errno != EINTR)
+                return 0;
+        }
+        return 1;
+    }
+
+    struct pyweb_identity {
+        unsigned long long device, inode;
+        long long size, modified, changed;
+    };
+
+    static int pyweb_identify(const struct stat *status, struct pyweb_identity *found) {
+        found->device = (unsigned long long)status->st_dev;
+        found->inode = (unsigned long long)status->st_ino;
+        found->size = (long long)status->st_size;
+        found->modified = (long long)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
+        found->changed = (long long)status->st_ctim.tv_sec * 1000000000 + status->st_ctim.tv_nsec;
+        return S_ISREG(status->st_mode);
+    }
+
+    static int pyweb_identify_path(int root, const char *path, struct pyweb_identity *found) {
+        struct stat status;
+        return fstatat(root, path, &status, 0) == 0 && pyweb_identify(&status, found);
+    }
+
+    static int pyweb_identify_file(int file, struct pyweb_identity *found) {
+        struct stat status;
+        return fstat(file, &status) == 0 && pyweb_identify(&status, found);
+    }
+
+    static int pyweb_open(int root, const char *path, uint64_t flags, uint64_t resolve) {
+    #if defined(__linux__)
+        struct { uint64_t flags, mode, resolve; } how;
+        memset(&how, 0, sizeof how);
+        how.flags = flags;
+        how.resolve = resolve;
+        return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+    #else
+        (void)root; (void)path; (void)flags; (void)resolve;
+        errno = ENOSYS;
+        return -1;
+    #endif
+    }
+
+    static int pyweb_read_whole(int file, char *body, size_t count, off_t offset) {
+        size_t done = 0;
+        while (done < count) {
+            ssize_t got = pread(file, body + done, count - done, offset + (off_t)done);
+            if (got > 0)
+                done += (size_t)got;
+            else if (got == 0 || errno != EINTR)
+                return 0;
+        }
+        return 1;
+    }
+
+    /* Bytes that have left; what is missing, Python sends, and says why where it can't. */
+    static long long pyweb_send_both(int sock, const void *header, size_t header_size,
+                                     const void *body, size_t body_size) {
+        struct iovec parts[2] = {{(void *)header, header_size}, {(void *)body, body_size}};
+        struct msghdr message;
+        ssize_t sent;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = parts;
+        message.msg_iovlen = body_size ? 2 : 1;
+        do sent = sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent < 0 && errno == EINTR);
+        return sent > 0 ? sent : 0;
+    }
+
+    static long long pyweb_send_large(int sock, const void *header, size_t header_size, int file,
+                                      off_t offset, long long count) {
+        long long sent;
+        int on = 1;
+        do sent = send(sock, header, header_size, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+        while (sent < 0 && errno == EINTR);
+        if (sent < (long long)header_size || ioctl(sock, FIONBIO, &on) < 0)
+            return sent > 0 ? sent : 0;
+    #if defined(__linux__)
+        while (count > 0) {
+            ssize_t moved = sendfile(sock, file, &offset,
+                                     count < 0x7ffff000 ? (size_t)count : 0x7ffff000);
+            if (moved > 0) {
+                count -= moved;
+                sent += moved;
+            } else if (moved == 0 || errno != EINTR)
+                break;
+        }
+    #endif
+        return sent;
+    }
+
+    static long long pyweb_write(int file, int is_socket, const void *data, size_t size) {
+        return is_socket ? send(file, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                         : write(file, data, size);
+    }
+
+    static void pyweb_wish(int way, const void *head, size_t size) {
+        (void)!send(way, head, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+
+    /* Of this second, as text: clock.py's and accesslog.py's, held against them by a test. The
+       locale of time is C's, for Python sets that of characters alone. A child finds what its
+       parent has rendered. */
+    static long long pyweb_second = -1;
+    static char pyweb_date[64], pyweb_log_time[64];
+
+    static void pyweb_render_time(long long second) {
+        time_t now = (time_t)second;
+        struct tm parts;
+        if (second == pyweb_second)
+            return;
+        if (gmtime_r(&now, &parts))
+            strftime(pyweb_date, sizeof pyweb_date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
+        if (localtime_r(&now, &parts))
+            strftime(pyweb_log_time, sizeof pyweb_log_time, "[%d/%b/%Y:%H:%M:%S %z]", &parts);
+        pyweb_second = second;
+    }
+    """
+    ctypedef struct Identity "struct pyweb_identity":
+        unsigned long long device
+        unsigned long long inode
+        long long size
+        long long modified
+        long long changed
+    const int PYWEB_SMALL_BODY
+    const int CLOCK_MONOTONIC
+    const int CLOCK_REALTIME
+    const int SHUT_WR
+    char *pyweb_date
+    char *pyweb_log_time
+    long long pyweb_clock(int which) nogil
+    int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) nogil
+    Py_ssize_t pyweb_peek(int sock, void *data, size_t size) nogil
+    int pyweb_take(int sock, void *data, size_t size) nogil
+    int pyweb_identify_path(int root, const char *path, Identity *found) nogil
+    int pyweb_identify_file(int file, Identity *found) nogil
+    int pyweb_open(int root, const char *path, unsigned long long flags,
+                   unsigned long long resolve) nogil
+    int pyweb_read_whole(int file, char *body, size_t count, long long offset) nogil
+    long long pyweb_send_both(int sock, const void *header, size_t header_size, const void *body,
+                              size_t body_size) nogil
+    long long pyweb_send_large(int sock, const void *header, size_t header_size, int file,
+                               long long offset, long long count) nogil
+    long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
+    void pyweb_wish(int way, const void *head, size_t size) nogil
+    void pyweb_render_time(long long second) nogil
+    int shutdown(int sock, int how) nogil
+    int close(int file) nogil
+    int snprintf(char *text, size_t room, const char *format, ...) nogil
+
+# The words of a slot and of a record, by the numbers that scoreboard.py and stamps.py give them.
+cdef int STATE = scoreboard.STATE
+cdef int REQUESTS = scoreboard.REQUESTS
+cdef int BYTES = scoreboard.BYTES
+cdef int REASON = scoreboard.REASON
+cdef int REPEATED = scoreboard.REPEATED
+cdef int LOST_LINES = scoreboard.LOST_LINES
+cdef int SENT = scoreboard.SENT
+cdef int ACTIVE_MS = scoreboard.ACTIVE_MS
+cdef int FREE = scoreboard.FREE
+cdef int READING = scoreboard.READING
+cdef int ANSWERING = scoreboard.ANSWERING
+cdef int IDLE = scoreboard.IDLE
+cdef int TEXT_AT = scoreboard.TEXT_AT
+cdef int TEXT = scoreboard.TEXT
+cdef int NUMBER = stamps.NUMBER
+cdef int FIRST_BYTE = stamps.FIRST_BYTE
+cdef int PARSED = stamps.PARSED
+cdef int OPENED = stamps.OPENED
+cdef int DECIDED = stamps.DECIDED
+cdef int HEADER_SENT = stamps.HEADER_SENT
+cdef int BODY_SENT = stamps.BODY_SENT
+cdef int LOGGED = stamps.LOGGED
+cdef int EXIT = stamps.EXIT
+
+# One request, from its first byte on.
+ctypedef struct Exchange:
+    const Ground *ground
+    const Peer *peer
+    long long *slot
+    long long *record
+    int sock
+    int size                  # bytes that were peeked at
+    int head_size
+    int file
+    int referer               # which of the head's fields; -1: none
+    int user_agent
+    long long began
+    long long sent
+    int torn                  # the last line of the log was cut short
+    unsigned char data[MAX_HEAD]
+    Head head
+    Key key
+    Entry entry
+    unsigned char header[MAX_HEADER]
+
+cdef enum:
+    DONE, AGAIN, MISS, OWED
+
+
+cdef inline void mark(long long *record, int word) noexcept nogil:
+    if record:
+        record[word] = pyweb_clock(CLOCK_MONOTONIC)
+
+
+cdef void say(long long *slot, const unsigned char *text, Py_ssize_t size) noexcept nogil:
+    """As Slot.say."""
+    cdef unsigned char *place = <unsigned char *>slot + TEXT_AT
+    if size > TEXT - 1:
+        size = TEXT - 1
+    place[0] = <unsigned char>size
+    memcpy(place + 1, text, size)
+
+
+# Looking.
+
+cdef int is_field(const Exchange *x, int i, const char *name) noexcept nogil:
+    cdef Span span = x.head.fields[i].name
+    cdef Py_ssize_t n
+    cdef unsigned char octet
+    if span.end - span.start != <Py_ssize_t>strlen(name):
+        return 0
+    for n in range(span.end - span.start):
+        octet = x.data[span.start + n]
+        if (octet | 32 if 65 <= octet <= 90 else octet) != <unsigned char>name[n]:
+            return 0
+    return 1
+
+
+cdef int find_logged(Exchange *x) noexcept nogil:
+    """The fields that the log shows. 0: one comes twice, and would have to be joined."""
+    cdef int i
+    x.referer = x.user_agent = -1
+    for i in range(x.head.count):
+        if is_field(x, i, b"referer"):
+            if x.referer >= 0:
+                return 0
+            x.referer = i
+        elif is_field(x, i, b"user-agent"):
+            if x.user_agent >= 0:
+                return 0
+            x.user_agent = i
+    return 1
+
+
+cdef int look_up(Exchange *x) noexcept nogil:
+    """Is there a decision for what has come, and is it young enough?"""
+    cdef long long age
+    x.head_size = <int>scan_head(x.data, x.size, &x.ground.limits, &x.head)
+    if x.head_size <= 0 or x.head.major != 1:
+        return 0
+    if not make_key(x.data, &x.head, &x.ground.names, &x.key) or not find_logged(x):
+        return 0
+    if not find(&x.ground.table, &x.key, &x.entry):
+        return 0
+    age = x.began - x.entry.decided
+    if age >= x.ground.good:
+        return 0
+    if age >= x.ground.fresh:
+        pyweb_wish(x.ground.wishes, x.data, x.head_size)
+    return x.entry.header_size <= MAX_HEADER
+
+
+cdef int is_same(const Guard *guard, const Identity *found) noexcept nogil:
+    return (guard.inode == found.inode and guard.device == found.device
+            and guard.size == found.size and guard.modified == found.modified
+            and guard.changed == found.changed)
+
+
+cdef int path_is_same(const Exchange *x, int i) noexcept nogil:
+    cdef Identity found
+    cdef const char *path = <const char *>x.entry.data + x.entry.guard[i].path
+    return (pyweb_identify_path(x.ground.root, path, &found)
+            and is_same(&x.entry.guard[i], &found))
+
+
+cdef int open_file(Exchange *x) noexcept nogil:
+    cdef Identity found
+    cdef const char *path = <const char *>x.entry.data + x.entry.guard[0].path
+    x.file = pyweb_open(x.ground.root, path, x.ground.flags, x.ground.resolve)
+    return (x.file >= 0 and pyweb_identify_file(x.file, &found)
+            and is_same(&x.entry.guard[0], &found))
+
+
+cdef int is_still_so(Exchange *x) noexcept nogil:
+    """Every file that the decision has found is still what it was; the one to be sent is open."""
+    cdef int i
+    if x.entry.count:
+        if not open_file(x):
+            return 0
+    elif not path_is_same(x, 0):
+        return 0
+    for i in range(1, x.entry.guards):
+        if not path_is_same(x, i):
+            return 0
+    return 1
+
+
+cdef void make_header(Exchange *x) noexcept nogil:
+    memcpy(x.header, x.entry.data + x.entry.header_at, x.entry.header_size)
+    pyweb_render_time(pyweb_clock(CLOCK_REALTIME) // 1000000000)
+    if x.entry.date_at >= 0:
+        memcpy(x.header + x.entry.date_at, pyweb_date, 29)
+
+
+# Answering.
+
+cdef int send_small(Exchange *x) noexcept nogil:
+    """0: the file could not be read, and nothing has happened."""
+    cdef char body[32768]
+    if x.entry.count and not pyweb_read_whole(x.file, body, x.entry.count, x.entry.offset):
+        return 0
+    begin(x)
+    x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, body, x.entry.count)
+    return 1
+
+
+cdef void send_large(Exchange *x) noexcept nogil:
+    begin(x)
+    x.sent = pyweb_send_large(x.sock, x.header, x.entry.header_size, x.file, x.entry.offset,
+                              x.entry.count)
+
+
+cdef void begin(Exchange *x) noexcept nogil:
+    """From here on the answer is certain: the head is taken, and the client is owed it."""
+    cdef unsigned char taken[MAX_HEAD]
+    pyweb_take(x.sock, taken, x.head_size)
+    say(x.slot, x.data + x.head.method.start, x.head.target.end - x.head.method.start)
+    x.slot[STATE] = ANSWERING
+    x.slot[SENT] = 1
+
+
+cdef int respond(Exchange *x) noexcept nogil:
+    """MISS, with nothing taken; OWED; or DONE and AGAIN."""
+    make_header(x)
+    mark(x.record, DECIDED)
+    if x.entry.count > PYWEB_SMALL_BODY:
+        send_large(x)
+    elif not send_small(x):
+        return MISS
+    mark(x.record, HEADER_SENT)
+    if x.sent < x.entry.header_size + x.entry.count:
+        return OWED
+    mark(x.record, BODY_SENT)
+    if not x.entry.keeps and has_unread(x):
+        return OWED   # it must linger
+    if not write_log(x):
+        return OWED
+    count_up(x)
+    return AGAIN if x.entry.keeps else DONE
+
+
+cdef int has_unread(Exchange *x) noexcept nogil:
+    cdef char one
+    return pyweb_peek(x.sock, &one, 1) > 0
+
+
+cdef void count_up(Exchange *x) noexcept nogil:
+    """As Connection._log."""
+    x.slot[REQUESTS] += 1
+    x.slot[REPEATED] += 1
+    x.slot[BYTES] += x.entry.count
+    x.slot[REASON] = x.entry.reason
+    x.slot[ACTIVE_MS] = pyweb_clock(CLOCK_REALTIME) // 1000000
+    x.slot[SENT] = 0
+    say(x.slot, b"", 0)
+
+
+# The log.
+
+ctypedef struct Line:
+    int size
+    int full
+    unsigned char text[4096]   # PIPE_BUF: one write is whole, or not at all
+
+
+cdef void put(Line *line, const void *text, Py_ssize_t size) noexcept nogil:
+    if size > 4096 - line.size:
+        line.full = 1
+        return
+    memcpy(line.text + line.size, text, size)
+    line.size += <int>size
+
+
+cdef void put_escaped(Line *line, const Escapes *escapes, const unsigned char *text,
+                      Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        put(line, escapes.text[text[i]], escapes.sizes[text[i]])
+
+
+cdef void put_field(Line *line, const Exchange *x, int i) noexcept nogil:
+    cdef Span value
+    put(line, b' "', 2)
+    if i >= 0:
+        value = x.head.fields[i].value
+    if i < 0 or value.start == value.end:
+        put(line, b"-", 1)
+    else:
+        put_escaped(line, &x.ground.escapes, x.data + value.start, value.end - value.start)
+    put(line, b'"', 1)
+
+
+cdef void put_numbers(
+        Line *line, const char *form, long long first, long long second) noexcept nogil:
+    cdef char text[64]
+    put(line, text, snprintf(text, 64, form, first, second))
+
+
+cdef int write_log(Exchange *x) noexcept nogil:
+    """accesslog.combined_line, held against it by a test. 0: too long for this; Python does it."""
+    cdef Line line
+    cdef Py_ssize_t written
+    if x.ground.log < 0:
+        return 1
+    line.size = line.full = 0
+    put(&line, b"\n", x.torn)   # behind half a line, one of its own
+    put(&line, x.peer.text, x.peer.size)
+    put(&line, b" - - ", 5)
+    put(&line, pyweb_log_time, strlen(pyweb_log_time))
+    put(&line, b' "', 2)
+    put_escaped(&line, &x.ground.escapes, x.data + x.head.method.start,
+                x.head.target.end - x.head.method.start)
+    put(&line, b" HTTP/1.1" if x.head.minor else b" HTTP/1.0", 9)
+    put(&line, b'"', 1)
+    put_numbers(&line, b" %03lld %lld", x.entry.status, x.entry.count)
+    put_field(&line, x, x.referer)
+    put_field(&line, x, x.user_agent)
+    put_numbers(&line, b" %lld\n", x.entry.reason, 0)
+    if line.full:
+        return 0
+    written = pyweb_write(x.ground.log, x.ground.log_is_socket, line.text, line.size)
+    if written != line.size:
+        x.slot[LOST_LINES] += 1
+    x.torn = 0 < written < line.size
+    mark(x.record, LOGGED)
+    return 1
+
+
+# The conversation.
+
+cdef int exchange(Exchange *x) noexcept nogil:
+    """One request. MISS: nothing of it has been taken."""
+    cdef int verdict
+    x.began = pyweb_clock(CLOCK_MONOTONIC)
+    mark(x.record, FIRST_BYTE)
+    x.file = -1
+    x.sent = 0
+    if not look_up(x):
+        return MISS
+    mark(x.record, PARSED)
+    x.slot[STATE] = READING
+    verdict = MISS
+    if is_still_so(x):
+        mark(x.record, OPENED)
+        verdict = respond(x)
+    if x.file >= 0 and verdict != OWED:
+        close(x.file)
+    return verdict
+
+
+cdef void leave_owed(const Exchange *x, Rest *rest) noexcept nogil:
+    rest.owed = 1
+    rest.file = x.file
+    rest.status = x.entry.status
+    rest.offset = x.entry.offset
+    rest.count = x.entry.count
+    rest.keeps = x.entry.keeps
+    rest.sent = x.sent
+    rest.began = x.began
+    rest.head_size = x.head_size
+    memcpy(rest.head, x.data, x.head_size)
+    rest.header_size = x.entry.header_size
+    memcpy(rest.header, x.header, x.entry.header_size)
+
+
+cdef int is_the_last(const Ground *ground, long long requests) noexcept nogil:
+    return ground.keepalive_requests and requests + 1 >= ground.keepalive_requests
+
+
+cdef int end(int sock, long long *slot, long long *record) noexcept nogil:
+    """As Connection.serve: somebody may hold a copy of the socket."""
+    slot[STATE] = FREE
+    shutdown(sock, SHUT_WR)
+    mark(record, EXIT)
+    return 1
+
+
+cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
+               long long *record, Rest *rest) noexcept nogil:
+    cdef Exchange x
+    cdef int sock_ready, told, verdict
+    x.ground, x.sock, x.peer, x.slot, x.record = ground, sock, peer, slot, record
+    rest.owed = 0
+    x.torn = 0
+    while True:
+        slot[STATE] = IDLE
+        if pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told) < 0:
+            return 0
+        if told or not sock_ready or is_the_last(ground, rest.requests):
+            return 0
+        x.size = <int>pyweb_peek(sock, x.data, MAX_HEAD)
+        if x.size == 0 and rest.requests:
+            return end(sock, slot, record)
+        if x.size <= 0:
+            return 0
+        verdict = exchange(&x)
+        if verdict == MISS:
+            return 0
+        if verdict == OWED:
+            leave_owed(&x, rest)
+            return 0
+        rest.requests += 1
+        x.record = NULL   # stamps are of the first exchange
+        if verdict == DONE:
+            return end(sock, slot, record)
+
+
+if PYWEB_SMALL_BODY != _pysend.SMALL:
+    raise ImportError("pyweb: _fastserve.pyx and _pysend.py draw the line of SMALL differently")
+
+
+cdef class Repeater:
+    """What all conversations share, made once, before the first fork.
+
+    slots      the scoreboard's memory; `at` below is where in it a slot begins, in bytes
+    records    the memory of stamps, or None
+    log        a descriptor, -1: none; escapes: what an octet becomes in a line, for each of 256
+    fresh      seconds after which a decision is wished anew, by a message to `wishes`
+    good       seconds after which it is repeated no more
+    linger     seconds that a conversation waits for the next request
+    """
+
+    def __cinit__(self, Cache cache not None, slots, records, *, int root, int log,
+                  bint log_is_socket, int lifeline, int wishes, double fresh, double good,
+                  double linger, int keepalive_requests, unsigned long long flags,
+                  unsigned long long resolve, escapes):
+        cdef int octet
+        cdef bytes text
+        self.has_slots = self.has_records = False
+        self.cache = cache
+        self.ground.table, self.ground.names = cache.table, cache.names
+        self.ground.limits = cache.limits
+        self.ground.root, self.ground.log, self.ground.lifeline = root, log, lifeline
+        self.ground.log_is_socket, self.ground.wishes = log_is_socket, wishes
+        self.ground.fresh, self.ground.good = <long long>(fresh * 1e9), <long long>(good * 1e9)
+        self.ground.linger = <int>(linger * 1000)
+        self.ground.keepalive_requests = keepalive_requests
+        self.ground.flags, self.ground.resolve = flags, resolve
+        for octet in range(256):
+            text = escapes[octet]
+            self.ground.escapes.sizes[octet] = <int>len(text)
+            memcpy(self.ground.escapes.text[octet], PyBytes_AS_STRING(text), min(4, len(text)))
+        PyObject_GetBuffer(slots, &self.slots, PyBUF_WRITABLE)
+        self.has_slots = True
+        if records is not None:
+            PyObject_GetBuffer(records, &self.records, PyBUF_WRITABLE)
+            self.has_records = True
+
+    def __dealloc__(self):
+        if self.has_slots:
+            PyBuffer_Release(&self.slots)
+        if self.has_records:
+            PyBuffer_Release(&self.records)
+
+    cdef int aim(self, Turn *turn, int sock, bytes peer, Py_ssize_t slot_at, Py_ssize_t record_at,
+                 long long number, long long requests) except -1:
+        if not 0 <= slot_at <= self.slots.len - TEXT_AT - TEXT:
+            raise IndexError("no such slot")
+        turn.sock = sock
+        turn.peer.size = <int>min(MAX_PEER, PyBytes_GET_SIZE(peer))
+        memcpy(turn.peer.text, PyBytes_AS_STRING(peer), turn.peer.size)
+        turn.slot = <long long *>(<char *>self.slots.buf + slot_at)
+        turn.record = NULL
+        if self.has_records and 0 < record_at < self.records.len:
+            turn.record = <long long *>(<char *>self.records.buf + record_at)
+            if turn.record[NUMBER] != number:
+                turn.record = NULL   # the ring has come round: it is another's
+        turn.rest.requests = requests
+        pyweb_render_time(pyweb_clock(CLOCK_REALTIME) // 1000000000)
+        return 0
+
+    def serve(self, int sock, bytes peer not None, Py_ssize_t slot_at, long long requests=0):
+        """In this process. None: the connection is over. Else what is left: see rest_of."""
+        cdef Turn turn
+        self.aim(&turn, sock, peer, slot_at, 0, 0, requests)
+        return None if run(&self.ground, &turn) else rest_of(&turn)
+
+
+cdef int run(const Ground *ground, Turn *turn) noexcept nogil:
+    return serve(ground, turn.sock, &turn.peer, turn.slot, turn.record, &turn.rest)
+
+
+cdef object rest_of(const Turn *turn):
+    """(requests answered, None), or (requests, (head, header, status, keeps, file, offset, count,
+    sent, began)) when an answer is owed of which `sent` bytes have left; began: monotonic, s."""
+    cdef const Rest *rest = &turn.rest
+    if not rest.owed:
+        return rest.requests, None
+    return rest.requests, (
+        rest.head[:rest.head_size], rest.header[:rest.header_size], rest.status, bool(rest.keeps),
+        rest.file, rest.offset, rest.count, rest.sent, rest.began / 1e9)

@@ -1,0 +1,158 @@
+"""Decisions that may be repeated: which they are, what is kept of them, and for how long.
+
+Python decides once; C repeats the decision (_fastserve.pyx) as long as the files that it has found
+are the same. What it did not find, a precompressed neighbour or an index that comes into being,
+is noticed when the decision is made anew, within a second. Not here: what the decision is
+(route.py), who makes it (filler.py), and how it is found again (_fastcache.pyx).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from . import accesslog, render
+from .clock import http_date
+from .docroot import RecordingRoot
+from .errors import Reason
+from .message import Fields, FileBody, Head, Response
+
+# The fields that a decision about a file may depend on: a key holds them, and a decision that has
+# looked at any other is not kept. (Accept is not here: a listing depends on it, and no file.)
+NAMES = (
+    b"host", b"connection", b"content-length", b"transfer-encoding", b"expect",
+    b"accept-encoding", b"range", b"if-range", b"if-match", b"if-none-match",
+    b"if-modified-since", b"if-unmodified-since",
+)  # fmt: skip
+# Seconds. A decision that is older is made anew while it is still repeated; one that is older than
+# GOOD is repeated no more.
+FRESH, GOOD = 0.5, 1.0
+# A head that is longer is left to Python.
+LONGEST_HEAD = 4096
+
+_STATUSES = (200, 206, 304)
+_DATE = b"Date: "
+_DATE_SIZE = 29
+
+
+class Entry:
+    """A decision as it is kept. `files`: (path, device, inode, size, mtime and ctime in ns) of
+    what it has found, the one that is sent first; `date_at`: where in `header` the date stands,
+    -1: nowhere."""
+
+    __slots__ = ("count", "date_at", "files", "header", "keeps", "offset", "status")
+
+    def __init__(
+        self,
+        status: int,
+        header: bytes,
+        date_at: int,
+        keeps: bool,
+        files: list[Found],
+        offset: int,
+        count: int,
+    ) -> None:
+        self.status = status
+        self.header = header
+        self.date_at = date_at
+        self.keeps = keeps
+        self.files = files
+        self.offset = offset
+        self.count = count
+
+
+Found = tuple[bytes, int, int, int, int, int]
+
+
+def may_be_repeated(head: Head, response: Response) -> bool:
+    """A whole answer or a slice of one file, or that nothing has changed; on a request that has
+    no body. What If-Range says depends on the time."""
+    parts = response.parts
+    return (
+        response.status in _STATUSES
+        and response.reason == Reason.DONE
+        and not response.close
+        and head.method in (b"GET", b"HEAD")
+        and head.length == 0
+        and not head.expects_continue
+        and head.get(b"if-range") is None
+        and (not parts or (len(parts) == 1 and isinstance(parts[0], FileBody)))
+    )
+
+
+class _Observed(Head):
+    """A head that remembers what it was asked for."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self, head: Head) -> None:
+        for name in Head.__slots__:
+            setattr(self, name, getattr(head, name))
+        self.asked: set[bytes] = set()
+
+    def get(self, name: bytes) -> bytes | None:
+        self.asked.add(name)
+        return super().get(name)
+
+
+def _found(path: bytes, status: os.stat_result) -> Found:
+    return (
+        path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+    )  # fmt: skip
+
+
+class Decider:
+    """entry(head): the decision for it as it is kept; None: it can't be repeated.
+
+    answer   Router.answer, of a site whose root is `root`
+    extra    --header
+    """
+
+    def __init__(
+        self, answer: Callable[[Head], Response], root: RecordingRoot, extra: Fields
+    ) -> None:
+        self._answer = answer
+        self._root = root
+        self._extra = extra
+
+    def entry(self, head: Head) -> Entry | None:
+        self._root.opened.clear()
+        observed = _Observed(head)
+        response = self._answer(observed)
+        try:
+            if not may_be_repeated(head, response) or not observed.asked <= set(NAMES):
+                return None
+            return self._kept(head, response)
+        finally:
+            for fd in response.files:
+                os.close(fd)
+
+    def _kept(self, head: Head, response: Response) -> Entry | None:
+        files = self._files(response)
+        if not files or any(mtime >= time.time_ns() for *_, mtime, _ in files):
+            return None  # from the future: Last-Modified would follow the clock
+        keeps = head.keep_alive
+        header = render.header_bytes(response, head.minor, keeps, self._extra)
+        slices = response.parts if head.method == b"GET" else ()
+        body = slices[0] if slices else None
+        offset, count = (body.offset, len(body)) if isinstance(body, FileBody) else (0, 0)
+        return Entry(response.status, header, _date_at(header), keeps, files, offset, count)
+
+    def _files(self, response: Response) -> list[Found]:
+        """Of all that were found, the one that is sent first."""
+        ordered = sorted(self._root.opened, key=lambda one: one[0] not in response.files)
+        return [_found(path, status) for _, path, status in ordered]
+
+
+def _date_at(header: bytes) -> int:
+    """-1: --header has put something else in its place."""
+    at = header.find(b"\r\n" + _DATE) + 2 + len(_DATE)
+    date = header[at : at + _DATE_SIZE]
+    near = (http_date(int(time.time()) - ago) for ago in (0, 1, 2))
+    return at if date in near else -1
+
+
+def escapes() -> tuple[bytes, ...]:
+    """What each octet becomes in a quoted field of the log."""
+    return tuple(accesslog.escaped(bytes((octet,))) for octet in range(256))

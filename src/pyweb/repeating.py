@@ -1,0 +1,107 @@
+"""Mode fork's children that repeat decisions, put together: memory, filler, fork.
+
+Where a part can't be had (no compiler, a kernel without openat2 or sealed memory, a log whose
+lines C doesn't write) there are none, and every child is Python's. Not here: what is repeated
+(cache.py), and when a child is forked (fork_mode.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import time
+
+from .cache import FRESH, GOOD, NAMES, Decider, escapes
+from .child import LINGER
+from .connection import Progress
+from .docroot import BENEATH, READ, DocRoot, RecordingRoot
+from .filler import Filler
+from .filling import MEMFD_NAME, Filling
+from .fork_mode import Fork
+from .memory import sealed_memory
+from .parse import Limits, Parser
+from .route import Router
+from .scoreboard import FILLER, Scoreboard, Slot
+from .service import Service
+from .stamps import Record
+from .static import StaticSite
+
+try:
+    from . import _fastcache, _fastchild, _fastserve
+except ImportError:
+    _fastcache = None  # type: ignore[assignment]
+
+
+def why_not(service: Service, root: DocRoot) -> str:
+    """Why no decision is repeated; empty: they are."""
+    config, sink = service.config, service.log.sink
+    if not config.cache:
+        return "--cache 0"
+    if config.engine != "cython" or _fastcache is None:
+        return "needs the compiled engine"
+    if not root.by_kernel:
+        return "needs openat2"
+    if config.timeout_request:
+        return "--timeout-request watches Python"
+    if sink is not None and (config.log_format != "combined" or not sink.is_plain):
+        return "needs a log in the combined format, to a file or a pipe of its own"
+    return ""
+
+
+def repeating(
+    service: Service,
+    root: DocRoot,
+    board: Scoreboard,
+    shared: tuple[int, ...],
+    lifeline: int,
+    parker: socket.socket | None,
+) -> tuple[Filling, Fork]:
+    """OSError. `shared`: descriptors that all processes have."""
+    config = service.config
+    limits = (config.limit_line, config.limit_head, config.limit_fields)
+    writable, readable = sealed_memory(MEMFD_NAME, _fastcache.size_of(config.cache))
+
+    def work(inbox: socket.socket, memory: mmap.mmap) -> None:
+        recording = RecordingRoot(root)
+        index = tuple(map(os.fsencode, config.index))
+        site = StaticSite(recording, index, config.no_listing)
+        decider = Decider(Router(site).answer, recording, service.extra)
+        parser = Parser("python", Limits(*limits, config.max_body))
+        cache = _fastcache.Cache(memory, NAMES, limits, writable=True)
+        Filler(inbox, lifeline, parser, decider, cache).run()
+
+    slot = board.take(int(time.time() * 1000), FILLER)
+    filling = Filling(writable, work, shared, service.journal, slot)
+    service.wishes = filling.wishes
+    keep = {0, 1, 2, *shared, filling.wishes.fileno()}
+    if parker is not None:
+        keep.add(parker.fileno())
+    sink = service.log.sink
+    repeater = _fastserve.Repeater(
+        _fastcache.Cache(readable, NAMES, limits, writable=False),
+        board.memory,
+        service.stamps.memory,
+        root=root.fd,
+        log=sink.fd if sink else -1,
+        log_is_socket=sink is not None and sink.is_socket,
+        lifeline=lifeline,
+        wishes=filling.wishes.fileno(),
+        fresh=FRESH,
+        good=GOOD,
+        linger=LINGER,
+        keepalive_requests=config.keepalive_requests,
+        flags=READ,
+        resolve=BENEATH,
+        escapes=escapes(),
+    )
+    return filling, _forking(_fastchild.Forker(repeater, keep))
+
+
+def _forking(forker: _fastchild.Forker) -> Fork:
+    def fork(
+        sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
+    ) -> int | Progress:
+        return forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
+
+    return fork
