@@ -124,7 +124,7 @@ cdef int is_sound(const Entry *entry) noexcept nogil:
     if not (0 <= entry.header_at <= ENTRY_DATA and
             0 <= entry.header_size <= ENTRY_DATA - entry.header_at):
         return 0
-    if entry.date_at > entry.header_size - 29:
+    if entry.date_at >= 0 and entry.date_at > entry.header_size - 29:
         return 0
     for i in range(entry.guards):
         if not entry.key_size <= entry.guard[i].path < entry.header_at:

@@ -112,9 +112,7 @@ class Owed:
 
 
 # What was done in C: requests answered, and what Owed is made of.
-Progress = tuple[
-    int, tuple[bytes, bytes, int, bool, int, int, int, int, float] | None
-]
+Progress = tuple[int, tuple[bytes, bytes, int, bool, int, int, int, int, float] | None]
 
 
 class Connection:
@@ -250,6 +248,7 @@ class Connection:
         [head, _] = self._service.parser.parse(owed.head) or (None, 0)
         if head is not None:
             self._understood(head)
+        self._slot.add(scoreboard.REPEATED, 1)
         try:
             return (
                 yield from self._deliver(
