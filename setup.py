@@ -22,6 +22,8 @@ def extension(name: str) -> Extension:
     built = Extension(
         f"pyweb.{name}",
         [f"src/pyweb/{name}.pyx"],
+        include_dirs=["src/pyweb"],
+        depends=["src/pyweb/heap.h"],
         extra_compile_args=FLAGS,
         extra_link_args=link,
     )

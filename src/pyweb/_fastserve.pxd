@@ -27,6 +27,14 @@ ctypedef struct Ground:
     int lifeline
     int wishes
     int linger                # ms
+    int silence               # ms: of a client that is lingered for
+    long long timeout_write   # ns
+    int client_reset          # what a line of the log says when the answer did not leave
+    int write_timeout
+    int parker                # where idle connections are parked; -1: nowhere
+    int parked_size
+    int parked_requests       # where in the message their number stands
+    unsigned char parked[64]  # before the peer
     int keepalive_requests    # 0: no limit
     unsigned long long flags
     unsigned long long resolve
@@ -34,6 +42,12 @@ ctypedef struct Ground:
 ctypedef struct Peer:
     int size
     unsigned char text[MAX_PEER]
+
+# What is said of a request; PIPE_BUF: one write is whole, or not at all.
+ctypedef struct Line:
+    int size
+    int full
+    unsigned char text[4096]
 
 # What the conversation leaves to Python. owed: an answer of which `sent` bytes have left.
 ctypedef struct Rest:
@@ -51,9 +65,10 @@ ctypedef struct Rest:
     unsigned char head[MAX_HEAD]
     unsigned char header[MAX_HEADER]
 
-# 1: the connection is over, and all has been said. 0: go on from *rest.
+# 1: the connection is over, or is others', and all has been said. 0: go on from *rest.
+# alone: there is no Python to go on, so nothing may be owed.
 cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
-               long long *record, Rest *rest) noexcept nogil
+               long long *record, Rest *rest, int alone) noexcept nogil
 
 # One conversation.
 ctypedef struct Turn:
@@ -63,7 +78,7 @@ ctypedef struct Turn:
     Peer peer
     Rest rest
 
-cdef int run(const Ground *ground, Turn *turn) noexcept nogil
+cdef int run(const Ground *ground, Turn *turn, int alone) noexcept nogil
 cdef object rest_of(const Turn *turn)
 
 cdef class Repeater:

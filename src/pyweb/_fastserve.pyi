@@ -24,5 +24,15 @@ class Repeater:
         flags: int,
         resolve: int,
         escapes: Sequence[bytes],
+        silence: float,
+        timeout_write: float,
+        reasons: tuple[int, int],
+        parker: int,
+        parked: bytes,
+        parked_requests: int,
     ) -> None: ...
-    def serve(self, sock: int, peer: bytes, slot_at: int, requests: int = 0) -> Rest | None: ...
+    def serve(
+        self, sock: int, peer: bytes, slot_at: int, requests: int = 0, alone: bool = False
+    ) -> Rest | None: ...
+
+def times(second: int, offset: int) -> tuple[bytes, bytes]: ...

@@ -25,7 +25,7 @@ cdef extern from *:
     #include <poll.h>
     #include <signal.h>
     #include <stdint.h>
-    #include <stdio.h>
+    #include <stdlib.h>
     #include <string.h>
     #include <sys/ioctl.h>
     #include <sys/socket.h>
@@ -194,22 +194,137 @@ cdef extern from *:
         (void)!send(way, head, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
-    /* Of this second, as text: clock.py's and accesslog.py's, held against them by a test. The
-       locale of time is C's, for Python sets that of characters alone. A child finds what its
-       parent has rendered. */
-    static long long pyweb_second = -1;
-    static char pyweb_date[64], pyweb_log_time[64];
+    /* So far in all, without an answer's end: 1. Closed, or no longer to be waited for: 0. */
+    static int pyweb_wait_for_room(int sock, long long until) {
+        struct pollfd one = {sock, POLLOUT, 0};
+        long long left = until - pyweb_clock(CLOCK_MONOTONIC);
+        return left > 0 && poll(&one, 1, (int)(left / 1000000 + 1)) > 0;
+    }
+
+    /* -1: the client is gone; 0: not now. */
+    static ssize_t pyweb_send_some(int sock, const void *data, size_t size) {
+        ssize_t sent;
+        do sent = send(sock, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent < 0 && errno == EINTR);
+        return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : sent;
+    }
+
+    /* Until the client closes, or is silent for so long (ms); five such times in all. */
+    static void pyweb_discard(int sock, int silence) {
+        char data[4096];
+        struct pollfd one = {sock, POLLIN, 0};
+        long long until = pyweb_clock(CLOCK_MONOTONIC) + 5000000LL * silence;
+        while (pyweb_clock(CLOCK_MONOTONIC) < until && poll(&one, 1, silence) > 0)
+            if (recv(sock, data, sizeof data, MSG_DONTWAIT) <= 0)
+                return;
+    }
+
+    static int pyweb_park(int way, int sock, void *data, size_t size) {
+        union { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; } control;
+        struct iovec part = {data, size};
+        struct msghdr message;
+        memset(&message, 0, sizeof message);
+        memset(&control, 0, sizeof control);
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control.room;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.header), &sock, sizeof sock);
+        return sendmsg(way, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+    }
+
+    /* Of this second, as text: clock.py's and accesslog.py's, held against them by a test. Not by
+       the C library: it allocates, and a child may be without a heap. Where local time stands is
+       asked by the parent, once a second; a child that lives longer keeps to that. */
+    static long long pyweb_second = -1, pyweb_offset_of = -1, pyweb_offset;
+    static char pyweb_date[32], pyweb_log_time[40];
+
+    static void pyweb_two(char *to, long long value) {
+        to[0] = (char)('0' + value / 10 % 10);
+        to[1] = (char)('0' + value % 10);
+    }
+
+    static void pyweb_clock_text(char *to, long long second) {
+        pyweb_two(to, second / 3600);
+        pyweb_two(to + 3, second / 60 % 60);
+        pyweb_two(to + 6, second % 60);
+        to[2] = to[5] = ':';
+    }
+
+    struct pyweb_day { long long year; int month, day, weekday; };
+
+    /* Days since 1970-01-01 in the Gregorian calendar, by eras of 400 years that begin in March. */
+    static struct pyweb_day pyweb_day_of(long long days) {
+        long long shifted = days + 719468, era = shifted / 146097, of_era = shifted % 146097;
+        long long years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+        long long of_year = of_era - (365 * years + years / 4 - years / 100);
+        long long month = (5 * of_year + 2) / 153;
+        struct pyweb_day found;
+        found.day = (int)(of_year - (153 * month + 2) / 5 + 1);
+        found.month = (int)(month < 10 ? month + 2 : month - 10);
+        found.year = years + era * 400 + (found.month < 2);
+        found.weekday = (int)((days + 4) % 7);
+        return found;
+    }
+
+    static void pyweb_put_date(char *to, const struct pyweb_day *day, char between) {
+        pyweb_two(to, day->day);
+        memcpy(to + 3, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * day->month], 3);
+        pyweb_two(to + 7, day->year / 100);
+        pyweb_two(to + 9, day->year);
+        to[2] = to[6] = between;
+    }
+
+    static void pyweb_render_date(long long second) {
+        struct pyweb_day day = pyweb_day_of(second / 86400);
+        memcpy(pyweb_date, &"SunMonTueWedThuFriSat"[3 * day.weekday], 3);
+        memcpy(pyweb_date + 3, ", ", 2);
+        pyweb_put_date(pyweb_date + 5, &day, ' ');
+        pyweb_date[16] = ' ';
+        pyweb_clock_text(pyweb_date + 17, second % 86400);
+        memcpy(pyweb_date + 25, " GMT", 5);
+    }
+
+    static void pyweb_render_log_time(long long second) {
+        long long local = second + pyweb_offset, offset = llabs(pyweb_offset) / 60;
+        struct pyweb_day day = pyweb_day_of(local / 86400);
+        pyweb_log_time[0] = '[';
+        pyweb_put_date(pyweb_log_time + 1, &day, '/');
+        pyweb_log_time[12] = ':';
+        pyweb_clock_text(pyweb_log_time + 13, local % 86400);
+        pyweb_log_time[21] = ' ';
+        pyweb_log_time[22] = pyweb_offset < 0 ? '-' : '+';
+        pyweb_two(pyweb_log_time + 23, offset / 60);
+        pyweb_two(pyweb_log_time + 25, offset % 60);
+        memcpy(pyweb_log_time + 27, "]", 2);
+    }
 
     static void pyweb_render_time(long long second) {
-        time_t now = (time_t)second;
-        struct tm parts;
         if (second == pyweb_second)
             return;
-        if (gmtime_r(&now, &parts))
-            strftime(pyweb_date, sizeof pyweb_date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
-        if (localtime_r(&now, &parts))
-            strftime(pyweb_log_time, sizeof pyweb_log_time, "[%d/%b/%Y:%H:%M:%S %z]", &parts);
         pyweb_second = second;
+        pyweb_render_date(second);
+        pyweb_render_log_time(second);
+    }
+
+    static void pyweb_set_offset(long long offset) {
+        pyweb_offset = offset;
+        pyweb_second = pyweb_offset_of = -1;
+    }
+
+    /* Before a fork. */
+    static void pyweb_ask_offset(long long second) {
+        time_t now = (time_t)second;
+        struct tm parts;
+        if (second == pyweb_offset_of || !localtime_r(&now, &parts))
+            return;
+        pyweb_offset_of = second;
+        pyweb_offset = parts.tm_gmtoff;
+        pyweb_second = -1;
+        pyweb_render_time(second);
     }
     """
     ctypedef struct Identity "struct pyweb_identity":
@@ -240,9 +355,14 @@ cdef extern from *:
     long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
     void pyweb_wish(int way, const void *head, size_t size) nogil
     void pyweb_render_time(long long second) nogil
+    void pyweb_ask_offset(long long second) nogil
+    void pyweb_set_offset(long long offset) nogil
+    int pyweb_wait_for_room(int sock, long long until) nogil
+    Py_ssize_t pyweb_send_some(int sock, const void *data, size_t size) nogil
+    void pyweb_discard(int sock, int silence) nogil
+    int pyweb_park(int way, int sock, void *data, size_t size) nogil
     int shutdown(int sock, int how) nogil
     int close(int file) nogil
-    int snprintf(char *text, size_t room, const char *format, ...) nogil
 
 # The words of a slot and of a record, by the numbers that scoreboard.py and stamps.py give them.
 cdef int STATE = scoreboard.STATE
@@ -284,6 +404,8 @@ ctypedef struct Exchange:
     long long began
     long long sent
     int torn                  # the last line of the log was cut short
+    int alone
+    int reason
     unsigned char data[MAX_HEAD]
     Head head
     Key key
@@ -401,20 +523,8 @@ cdef void make_header(Exchange *x) noexcept nogil:
 
 # Answering.
 
-cdef int send_small(Exchange *x) noexcept nogil:
-    """0: the file could not be read, and nothing has happened."""
-    cdef char body[32768]
-    if x.entry.count and not pyweb_read_whole(x.file, body, x.entry.count, x.entry.offset):
-        return 0
-    begin(x)
-    x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, body, x.entry.count)
-    return 1
-
-
-cdef void send_large(Exchange *x) noexcept nogil:
-    begin(x)
-    x.sent = pyweb_send_large(x.sock, x.header, x.entry.header_size, x.file, x.entry.offset,
-                              x.entry.count)
+cdef int whole_size(const Exchange *x) noexcept nogil:
+    return x.entry.header_size + <int>x.entry.count
 
 
 cdef void begin(Exchange *x) noexcept nogil:
@@ -426,27 +536,74 @@ cdef void begin(Exchange *x) noexcept nogil:
     x.slot[SENT] = 1
 
 
+cdef int send_small(Exchange *x) noexcept nogil:
+    """0: the file could not be read, and nothing has happened."""
+    cdef char body[32768]
+    if x.entry.count and not pyweb_read_whole(x.file, body, x.entry.count, x.entry.offset):
+        return 0
+    begin(x)
+    x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, body, x.entry.count)
+    if x.sent < whole_size(x):
+        x.reason = send_rest(x, body)
+    return 1
+
+
+cdef int send_rest(Exchange *x, const char *body) noexcept nogil:
+    """A socket that had no room for so little: give it its time. The reason for the log."""
+    cdef long long until = pyweb_clock(CLOCK_MONOTONIC) + x.ground.timeout_write
+    cdef long long of_body
+    cdef Py_ssize_t sent
+    while x.sent < whole_size(x):
+        if not pyweb_wait_for_room(x.sock, until):
+            return x.ground.write_timeout
+        of_body = x.sent - x.entry.header_size
+        if of_body < 0:
+            sent = pyweb_send_some(x.sock, x.header + x.sent, -of_body)
+        else:
+            sent = pyweb_send_some(x.sock, body + of_body, x.entry.count - of_body)
+        if sent < 0:
+            return x.ground.client_reset
+        x.sent += sent
+        x.slot[SENT] = x.sent
+    return x.entry.reason
+
+
+cdef int respond_large(Exchange *x) noexcept nogil:
+    if x.alone:
+        return MISS
+    begin(x)
+    x.sent = pyweb_send_large(x.sock, x.header, x.entry.header_size, x.file, x.entry.offset,
+                              x.entry.count)
+    return AGAIN if x.sent == x.entry.header_size + x.entry.count else OWED
+
+
 cdef int respond(Exchange *x) noexcept nogil:
     """MISS, with nothing taken; OWED; or DONE and AGAIN."""
+    cdef Line line
+    cdef int verdict = AGAIN
     make_header(x)
     mark(x.record, DECIDED)
-    if x.entry.count > PYWEB_SMALL_BODY:
-        send_large(x)
-    elif not send_small(x):
+    x.reason = x.entry.reason
+    render_line(x, &line, x.entry.count)
+    # Too long a line, or one who says that this is the last, and goes on: that is Python's.
+    if line.full or (x.size > x.head_size and not x.entry.keeps):
         return MISS
+    if x.entry.count > PYWEB_SMALL_BODY:
+        verdict = respond_large(x)
+    elif not send_small(x):
+        verdict = MISS
+    if verdict != AGAIN:
+        return verdict
     mark(x.record, HEADER_SENT)
-    if x.sent < x.entry.header_size + x.entry.count:
-        return OWED
     mark(x.record, BODY_SENT)
-    if not x.entry.keeps and has_unread(x):
-        return OWED   # it must linger
-    if not write_log(x):
-        return OWED
+    if x.reason != x.entry.reason:
+        render_line(x, &line, max(0, x.sent - x.entry.header_size))
+    write_line(x, &line)
     count_up(x)
-    return AGAIN if x.entry.keeps else DONE
+    return AGAIN if x.entry.keeps and x.reason == x.entry.reason else DONE
 
 
-cdef int has_unread(Exchange *x) noexcept nogil:
+cdef int has_unread(const Exchange *x) noexcept nogil:
     cdef char one
     return pyweb_peek(x.sock, &one, 1) > 0
 
@@ -455,20 +612,14 @@ cdef void count_up(Exchange *x) noexcept nogil:
     """As Connection._log."""
     x.slot[REQUESTS] += 1
     x.slot[REPEATED] += 1
-    x.slot[BYTES] += x.entry.count
-    x.slot[REASON] = x.entry.reason
+    x.slot[BYTES] += max(0, x.sent - x.entry.header_size)
+    x.slot[REASON] = x.reason
     x.slot[ACTIVE_MS] = pyweb_clock(CLOCK_REALTIME) // 1000000
     x.slot[SENT] = 0
     say(x.slot, b"", 0)
 
 
 # The log.
-
-ctypedef struct Line:
-    int size
-    int full
-    unsigned char text[4096]   # PIPE_BUF: one write is whole, or not at all
-
 
 cdef void put(Line *line, const void *text, Py_ssize_t size) noexcept nogil:
     if size > 4096 - line.size:
@@ -497,40 +648,53 @@ cdef void put_field(Line *line, const Exchange *x, int i) noexcept nogil:
     put(line, b'"', 1)
 
 
-cdef void put_numbers(
-        Line *line, const char *form, long long first, long long second) noexcept nogil:
-    cdef char text[64]
-    put(line, text, snprintf(text, 64, form, first, second))
+cdef void put_number(Line *line, long long value, int digits) noexcept nogil:
+    """At least so many digits."""
+    cdef char text[24]
+    cdef int at = 24
+    while value > 0 or digits > 0:
+        at -= 1
+        text[at] = <char>(48 + value % 10)
+        value //= 10
+        digits -= 1
+    put(line, text + at, 24 - at)
 
 
-cdef int write_log(Exchange *x) noexcept nogil:
-    """accesslog.combined_line, held against it by a test. 0: too long for this; Python does it."""
-    cdef Line line
-    cdef Py_ssize_t written
-    if x.ground.log < 0:
-        return 1
+cdef void render_line(const Exchange *x, Line *line, long long size) noexcept nogil:
+    """accesslog.combined_line, held against it by a test."""
     line.size = line.full = 0
-    put(&line, b"\n", x.torn)   # behind half a line, one of its own
-    put(&line, x.peer.text, x.peer.size)
-    put(&line, b" - - ", 5)
-    put(&line, pyweb_log_time, strlen(pyweb_log_time))
-    put(&line, b' "', 2)
-    put_escaped(&line, &x.ground.escapes, x.data + x.head.method.start,
+    if x.ground.log < 0:
+        return
+    put(line, b"\n", x.torn)   # behind half a line, one of its own
+    put(line, x.peer.text, x.peer.size)
+    put(line, b" - - ", 5)
+    put(line, pyweb_log_time, strlen(pyweb_log_time))
+    put(line, b' "', 2)
+    put_escaped(line, &x.ground.escapes, x.data + x.head.method.start,
                 x.head.target.end - x.head.method.start)
-    put(&line, b" HTTP/1.1" if x.head.minor else b" HTTP/1.0", 9)
-    put(&line, b'"', 1)
-    put_numbers(&line, b" %03lld %lld", x.entry.status, x.entry.count)
-    put_field(&line, x, x.referer)
-    put_field(&line, x, x.user_agent)
-    put_numbers(&line, b" %lld\n", x.entry.reason, 0)
-    if line.full:
-        return 0
+    put(line, b" HTTP/1.1" if x.head.minor else b" HTTP/1.0", 9)
+    put(line, b'" ', 2)
+    put_number(line, x.entry.status, 3)
+    put(line, b" ", 1)
+    put_number(line, size, 1)
+    put_field(line, x, x.referer)
+    put_field(line, x, x.user_agent)
+    put(line, b" ", 1)
+    put_number(line, x.reason, 1)
+    put(line, b"\n", 1)
+    if line.size > 4080:
+        line.full = 1   # another reason may be longer
+
+
+cdef void write_line(Exchange *x, const Line *line) noexcept nogil:
+    cdef long long written
+    if x.ground.log < 0:
+        return
     written = pyweb_write(x.ground.log, x.ground.log_is_socket, line.text, line.size)
     if written != line.size:
         x.slot[LOST_LINES] += 1
     x.torn = 0 < written < line.size
     mark(x.record, LOGGED)
-    return 1
 
 
 # The conversation.
@@ -574,30 +738,47 @@ cdef int is_the_last(const Ground *ground, long long requests) noexcept nogil:
     return ground.keepalive_requests and requests + 1 >= ground.keepalive_requests
 
 
-cdef int end(int sock, long long *slot, long long *record) noexcept nogil:
-    """As Connection.serve: somebody may hold a copy of the socket."""
-    slot[STATE] = FREE
-    shutdown(sock, SHUT_WR)
+cdef int end(const Exchange *x, long long *record) noexcept nogil:
+    """As Connection.serve: somebody may hold a copy of the socket. What has come beyond the last
+    request would take the answer with it (connection.py, lingering)."""
+    x.slot[STATE] = FREE
+    shutdown(x.sock, SHUT_WR)
+    if has_unread(x):
+        pyweb_discard(x.sock, x.ground.silence)
     mark(record, EXIT)
     return 1
 
 
+cdef int park(const Exchange *x, long long requests) noexcept nogil:
+    """As parking.pass_on of one that is idle. 0: it can't be."""
+    cdef unsigned char message[64 + MAX_PEER]
+    cdef unsigned long long number = requests
+    cdef int size = x.ground.parked_size
+    if x.ground.parker < 0:
+        return 0
+    memcpy(message, x.ground.parked, size)
+    memcpy(message + x.ground.parked_requests, &number, 8)
+    memcpy(message + size, x.peer.text, x.peer.size)
+    return pyweb_park(x.ground.parker, x.sock, message, size + x.peer.size)
+
+
 cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
-               long long *record, Rest *rest) noexcept nogil:
+               long long *record, Rest *rest, int alone) noexcept nogil:
     cdef Exchange x
-    cdef int sock_ready, told, verdict
-    x.ground, x.sock, x.peer, x.slot, x.record = ground, sock, peer, slot, record
+    cdef int ready, sock_ready, told, verdict
+    x.ground, x.sock, x.peer, x.slot, x.record, x.alone = ground, sock, peer, slot, record, alone
     rest.owed = 0
     x.torn = 0
     while True:
         slot[STATE] = IDLE
-        if pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told) < 0:
+        ready = pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told)
+        if ready < 0 or told or is_the_last(ground, rest.requests):
             return 0
-        if told or not sock_ready or is_the_last(ground, rest.requests):
-            return 0
+        if not sock_ready:
+            return park(&x, rest.requests)
         x.size = <int>pyweb_peek(sock, x.data, MAX_HEAD)
         if x.size == 0 and rest.requests:
-            return end(sock, slot, record)
+            return end(&x, record)
         if x.size <= 0:
             return 0
         verdict = exchange(&x)
@@ -609,7 +790,7 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
         rest.requests += 1
         x.record = NULL   # stamps are of the first exchange
         if verdict == DONE:
-            return end(sock, slot, record)
+            return end(&x, record)
 
 
 if PYWEB_SMALL_BODY != _pysend.SMALL:
@@ -625,12 +806,17 @@ cdef class Repeater:
     fresh      seconds after which a decision is wished anew, by a message to `wishes`
     good       seconds after which it is repeated no more
     linger     seconds that a conversation waits for the next request
+    silence    seconds without a byte after which a client is no longer lingered for
+    reasons    the numbers that a line has whose answer did not leave: the client is gone, or slow
+    parker     where idle connections are parked, -1: nowhere; parked: the message, before the
+               peer's name; at `parked_requests` in it stands how many requests there were
     """
 
     def __cinit__(self, Cache cache not None, slots, records, *, int root, int log,
                   bint log_is_socket, int lifeline, int wishes, double fresh, double good,
                   double linger, int keepalive_requests, unsigned long long flags,
-                  unsigned long long resolve, escapes):
+                  unsigned long long resolve, escapes, double silence, double timeout_write,
+                  reasons, int parker, bytes parked not None, int parked_requests):
         cdef int octet
         cdef bytes text
         self.has_slots = self.has_records = False
@@ -643,6 +829,14 @@ cdef class Repeater:
         self.ground.linger = <int>(linger * 1000)
         self.ground.keepalive_requests = keepalive_requests
         self.ground.flags, self.ground.resolve = flags, resolve
+        self.ground.silence = <int>(silence * 1000)
+        self.ground.timeout_write = <long long>(timeout_write * 1e9)
+        self.ground.client_reset, self.ground.write_timeout = reasons
+        self.ground.parker, self.ground.parked_requests = parker, parked_requests
+        self.ground.parked_size = <int>len(parked)
+        if len(parked) > 64 or not 0 <= parked_requests <= len(parked) - 8:
+            raise ValueError("a message that has no room")
+        memcpy(self.ground.parked, PyBytes_AS_STRING(parked), len(parked))
         for octet in range(256):
             text = escapes[octet]
             self.ground.escapes.sizes[octet] = <int>len(text)
@@ -673,18 +867,19 @@ cdef class Repeater:
             if turn.record[NUMBER] != number:
                 turn.record = NULL   # the ring has come round: it is another's
         turn.rest.requests = requests
-        pyweb_render_time(pyweb_clock(CLOCK_REALTIME) // 1000000000)
+        pyweb_ask_offset(pyweb_clock(CLOCK_REALTIME) // 1000000000)
         return 0
 
-    def serve(self, int sock, bytes peer not None, Py_ssize_t slot_at, long long requests=0):
+    def serve(self, int sock, bytes peer not None, Py_ssize_t slot_at, long long requests=0,
+              bint alone=False):
         """In this process. None: the connection is over. Else what is left: see rest_of."""
         cdef Turn turn
         self.aim(&turn, sock, peer, slot_at, 0, 0, requests)
-        return None if run(&self.ground, &turn) else rest_of(&turn)
+        return None if run(&self.ground, &turn, alone) else rest_of(&turn)
 
 
-cdef int run(const Ground *ground, Turn *turn) noexcept nogil:
-    return serve(ground, turn.sock, &turn.peer, turn.slot, turn.record, &turn.rest)
+cdef int run(const Ground *ground, Turn *turn, int alone) noexcept nogil:
+    return serve(ground, turn.sock, &turn.peer, turn.slot, turn.record, &turn.rest, alone)
 
 
 cdef object rest_of(const Turn *turn):
@@ -696,3 +891,13 @@ cdef object rest_of(const Turn *turn):
     return rest.requests, (
         rest.head[:rest.head_size], rest.header[:rest.header_size], rest.status, bool(rest.keeps),
         rest.file, rest.offset, rest.count, rest.sent, rest.began / 1e9)
+
+
+def times(long long second, long long offset):
+    """For the tests alone: the date and the log's time of a second, where local time is `offset`
+    seconds ahead."""
+    pyweb_set_offset(offset)
+    pyweb_render_time(second)
+    date, log = bytes(pyweb_date), bytes(pyweb_log_time)
+    pyweb_set_offset(0)
+    return date, log

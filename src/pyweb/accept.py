@@ -124,6 +124,7 @@ class Acceptor:
 
     def work(self, ready: list[tuple[int, int]]) -> None:
         self._answer_crashes()
+        self._serve_returned()
         self._serve_waiting()
         for fd, _ in ready:
             if fd in self._young:
@@ -361,6 +362,15 @@ class Acceptor:
             reason = Reason.FORK_FAILED if failed else Reason.PROCESSES_FULL
             self._journal.say_often(f"reason {reason:d}: 503, {reason.meaning}")
             self._refuse(self._waiting.popleft(), reason)
+
+    def _serve_returned(self) -> None:
+        """They have waited already, and go before all others."""
+        for one in reversed(self._mode.returned()):
+            waiting = _Waiting(one.sock, one.peer, past=one.past)
+            if self._abandoned:
+                self._refuse(waiting, Reason.PROCESSES_FULL)
+            else:
+                self._waiting.appendleft(waiting)
 
     def _answer_crashes(self) -> None:
         for crash in self._mode.crashes():

@@ -46,7 +46,7 @@ _LOGGED_LINE = 512
 _PEEK = 4096
 # Lingering (RFC 9112 9.6): how long, and for how much, so that a refused client gets its answer.
 _LINGER_SECONDS = 5.0
-_LINGER_SILENCE = 2.0
+LINGER_SILENCE = 2.0
 _LINGER_BYTES = 64 << 20
 
 
@@ -534,7 +534,7 @@ class Connection:
             left -= count or 0
             if count is None:
                 try:
-                    yield from until(READ, Deadline(_LINGER_SILENCE), LINGER)
+                    yield from until(READ, Deadline(LINGER_SILENCE), LINGER)
                 except TimedOut:
                     before, unsent = unsent, self._transport.unsent()
                     if unsent < before:

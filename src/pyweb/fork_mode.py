@@ -13,10 +13,10 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
 from resource import struct_rusage
+from typing import Protocol
 
-from .child import END, EXIT_DEFECT, HELD, Child, ended_children
+from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child, ended_children
 from .clock import earliest
 from .connection import Past, Progress
 from .dispatching import Dispatching
@@ -26,13 +26,11 @@ from .journal import Journal
 from .losses import Losses
 from .mode import Crash
 from .obituary import Obituaries, what_it_did
-from .scoreboard import ANSWERING, PID, READING, SENT, STATE, Scoreboard, Slot
+from .parking import Arrival
+from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .watchdog import Hang, Watchdog
 
-# (socket, peer, slot, record, requests answered) -> pid; in a child that needs the interpreter: how
-# far it has come without.
-Fork = Callable[[socket.socket, str, Slot, Record, int], "int | Progress"]
 # Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
 # copy kept and the client of a crash sees its connection end.
 _COPIES = 256
@@ -40,10 +38,40 @@ _COPIES = 256
 _LOOK = 1.0
 
 
-class _Child:
-    __slots__ = ("peer", "record", "slot", "sock", "started", "told")
+# After a bare child that has handed its connection back, so many are forked whole, twice as many
+# each time: where Python is needed anyway a bare child is a fork too many.
+_MOST_DOUBT = 64
 
-    def __init__(self, slot: Slot, peer: str, sock: socket.socket | None, record: Record) -> None:
+
+class Forks(Protocol):
+    """Of children that begin in C (repeating.py). OSError.
+
+    whole   a pid; in a child that needs the interpreter: how far it has come without
+    bare    a pid; the child has no interpreter, and may hand back the connection
+    """
+
+    def whole(
+        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
+    ) -> int | Progress: ...
+    def bare(
+        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
+    ) -> int: ...
+
+
+class _Child:
+    """`requests`: of a bare child, answered on its connection before; -1: it is none."""
+
+    __slots__ = ("peer", "record", "requests", "slot", "sock", "started", "told")
+
+    def __init__(
+        self,
+        slot: Slot,
+        peer: str,
+        sock: socket.socket | None,
+        record: Record,
+        requests: int,
+    ) -> None:
+        self.requests = requests
         self.slot = slot
         self.peer = peer
         self.sock = sock
@@ -57,7 +85,7 @@ class ForkMode:
 
     served   connections that got a process
     cut      those whose process did not end by itself, or not well
-    fork     of a child that begins in C, by the cache that `filling` is of; None: os.fork alone
+    forks    of children that begin in C, by the cache that `filling` is of; None: os.fork alone
     """
 
     def __init__(
@@ -68,11 +96,15 @@ class ForkMode:
         watchdog: Watchdog,
         dispatching: Dispatching | None = None,
         filling: Filling | None = None,
-        fork: Fork | None = None,
+        forks: Forks | None = None,
         stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._filling = filling
-        self._fork = fork
+        self._forks = forks
+        self._doubt = 0  # so many are still forked whole
+        self._doubts = 1
+        self._returned: list[Arrival] = []
+        self._needs_python: set[int] = set()  # sockets
         self._child = child
         self._scoreboard = scoreboard
         self._journal = journal
@@ -132,22 +164,38 @@ class ForkMode:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         slot.say_peer(peer.encode())
+        bare = self._may_be_bare(sock, past)
         record.mark(FORK_BEGIN)
         try:
             # Where a head has begun, the socket has been told for how much of it to wait.
-            if self._fork is None or past.began:
+            if self._forks is None or past.began:
                 pid = self._fork_python(sock, peer, slot, past, record)
+            elif bare:
+                pid = self._forks.bare(sock, peer, slot, record, past.requests)
             else:
-                pid = self._fork_repeater(self._fork, sock, peer, slot, past, record)
+                pid = self._fork_whole(self._forks, sock, peer, slot, past, record)
         except OSError as error:
             self._scoreboard.give_back(slot)
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
             return False
+        self._needs_python.discard(sock.fileno())
         self._stamps.forked(record, pid)
         slot.set(PID, pid)
-        self._children[pid] = _Child(slot, peer, self._copy(sock), record)
+        copy = self._copy(sock)
+        self._children[pid] = _Child(slot, peer, copy, record, past.requests if bare else -1)
         self._peers[peer] += 1
         self.served += 1
+        return True
+
+    def _may_be_bare(self, sock: socket.socket, past: Past) -> bool:
+        """It must be possible to hand it back, and likely that there is no need to."""
+        if self._forks is None or past.began or self._copies >= _COPIES:
+            return False
+        if sock.fileno() in self._needs_python:
+            return False
+        if self._doubt:
+            self._doubt -= 1
+            return False
         return True
 
     def _fork_python(
@@ -163,11 +211,11 @@ class ForkMode:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
 
-    def _fork_repeater(
-        self, fork: Fork, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
+    def _fork_whole(
+        self, forks: Forks, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
     ) -> int:
         """Of its children only those come back that have more to do than to repeat."""
-        pid = fork(sock, peer, slot, record, past.requests)
+        pid = forks.whole(sock, peer, slot, record, past.requests)
         if not isinstance(pid, int):
             self._child.go_on(sock, peer, slot, past, record, pid)
         return pid
@@ -182,6 +230,13 @@ class ForkMode:
     def crashes(self) -> list[Crash]:
         """Since the last time. Their sockets belong to who asks."""
         found, self._crashes = self._crashes, []
+        return found
+
+    def returned(self) -> list[Arrival]:
+        """Handed back since the last time: they need another process. Their sockets belong to who
+        asks."""
+        found, self._returned = self._returned, []
+        self._needs_python.update(one.sock.fileno() for one in found)
         return found
 
     def reap(self) -> None:
@@ -201,6 +256,9 @@ class ForkMode:
         self._forget_peer(one.peer)
         self._losses.tell([one.slot], one.told)
         hung = self._watchdog.bury(pid, code, usage)
+        if one.requests >= 0 and one.sock and self._is_handed_back(code):
+            self._hand_back(one, one.sock)
+            return
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT and not hung:  # of those all has been said
@@ -211,6 +269,21 @@ class ForkMode:
             self._copies -= 1
             if not (self._crashes and self._crashes[-1].sock is one.sock):
                 one.sock.close()
+
+    def _is_handed_back(self, code: int) -> bool:
+        """As the child says: of it depends what its own client gets, and nothing else."""
+        if code == EXIT_HANDED_BACK:
+            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+        elif not code:
+            self._doubts = 1
+        return code == EXIT_HANDED_BACK
+
+    def _hand_back(self, one: _Child, sock: socket.socket) -> None:
+        self._copies -= 1
+        self.served -= 1
+        past = Past(one.requests + max(0, one.slot.get(REQUESTS)))
+        self._scoreboard.give_back(one.slot)
+        self._returned.append(Arrival(sock, past, one.peer))
 
     def _forget_peer(self, peer: str) -> None:
         self._peers[peer] -= 1

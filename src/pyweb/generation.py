@@ -27,7 +27,7 @@ from .dispatching import AVAILABLE, Dispatching
 from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
 from .filling import Filling
-from .fork_mode import Fork, ForkMode
+from .fork_mode import ForkMode, Forks
 from .handover import Handover, read_all
 from .introduce import introduction
 from .journal import Journal, Sink, complain
@@ -132,12 +132,12 @@ def _forking(
     if AVAILABLE and not config.no_parking:
         dispatching = _dispatching(service, board, ground.shared, ground.lifeline)
     parker = dispatching.parker if dispatching else None
-    filling, fork = _repeating(ground, parker)
+    filling, forks = _repeating(ground, parker)
     keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
     child = Child(service, keep, ground.lifeline, parker)
     watchdog = Watchdog(config.timeout_request, "child", journal)
     mode = ForkMode(
-        child, board, journal, watchdog, dispatching, filling, fork, stamps=service.stamps
+        child, board, journal, watchdog, dispatching, filling, forks, stamps=service.stamps
     )
     acceptor = Acceptor(
         config,
@@ -155,7 +155,7 @@ def _forking(
 
 def _repeating(
     ground: _Ground, parker: socket.socket | None
-) -> tuple[Filling, Fork] | tuple[None, None]:
+) -> tuple[Filling, Forks] | tuple[None, None]:
     if why_not(ground.service, ground.root):
         return None, None
     try:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .connection import Past
 from .errors import Reason
+from .parking import Arrival
 from .stamps import Record
 
 
@@ -71,11 +72,13 @@ class AcceptedMode(Mode, Protocol):
     serve     give it a process, and the socket with it; False: not now (the system refuses).
               `past`: it has been parked meanwhile. `record`: of when what happened to it
     crashes   that have been reaped since the last time
+    returned  connections whose processes have left them for others, since the last time
     of_peer   how many processes serve this address
     """
 
     def serve(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool: ...
     def crashes(self) -> list[Crash]: ...
+    def returned(self) -> list[Arrival]: ...
     def of_peer(self, peer: str) -> int: ...
 
 

@@ -14,12 +14,14 @@ import time
 
 from .cache import FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
-from .connection import Progress
+from .connection import LINGER_SILENCE, Progress
 from .docroot import BENEATH, READ, DocRoot, RecordingRoot
+from .errors import Reason
 from .filler import Filler
 from .filling import MEMFD_NAME, Filling
-from .fork_mode import Fork
+from .fork_mode import Forks
 from .memory import sealed_memory
+from .parking import idle_message
 from .parse import Limits, Parser
 from .route import Router
 from .scoreboard import FILLER, Scoreboard, Slot
@@ -56,7 +58,7 @@ def repeating(
     shared: tuple[int, ...],
     lifeline: int,
     parker: socket.socket | None,
-) -> tuple[Filling, Fork]:
+) -> tuple[Filling, Forks]:
     """OSError. `shared`: descriptors that all processes have."""
     config = service.config
     limits = (config.limit_line, config.limit_head, config.limit_fields)
@@ -78,6 +80,7 @@ def repeating(
     if parker is not None:
         keep.add(parker.fileno())
     sink = service.log.sink
+    parked, parked_requests = idle_message()
     repeater = _fastserve.Repeater(
         _fastcache.Cache(readable, NAMES, limits, writable=False),
         board.memory,
@@ -94,14 +97,30 @@ def repeating(
         flags=READ,
         resolve=BENEATH,
         escapes=escapes(),
+        silence=LINGER_SILENCE,
+        timeout_write=config.timeout_write,
+        reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
+        parker=parker.fileno() if parker else -1,
+        parked=parked,
+        parked_requests=parked_requests,
     )
-    return filling, _forking(_fastchild.Forker(repeater, keep))
+    return filling, _Forks(_fastchild.Forker(repeater, keep))
 
 
-def _forking(forker: _fastchild.Forker) -> Fork:
-    def fork(
-        sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
+class _Forks:
+    """See fork_mode.Forks."""
+
+    def __init__(self, forker: _fastchild.Forker) -> None:
+        self._forker = forker
+
+    def whole(
+        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress:
-        return forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
+        return self._forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
 
-    return fork
+    def bare(
+        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
+    ) -> int:
+        return self._forker.fork_bare(
+            sock.fileno(), peer.encode(), slot.at, *record.place, requests
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 from .. import stamps
 
 SOURCES = Path(__file__).parent / "c"
+_SHARED = SOURCES.parent.parent  # heap.h, which the server has too
 # As setup.py builds the extensions; -z now: a child must not pay for lazy binding.
 _FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 _LINK = ["-Wl,-z,now,-z,relro"]
@@ -58,6 +59,7 @@ class Programs:
             header.write_text(words_header(), "ascii")
         path = self._directory / target
         command = [*compiler, *_FLAGS, *flags, f"-I{self._directory}", f"-I{SOURCES}"]
+        command += [f"-I{_SHARED}"]
         command += [str(SOURCES / f"{name}.c"), "-o", str(path), *_LINK]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

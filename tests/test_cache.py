@@ -1,0 +1,751 @@
+"""The response cache: C says what Python would say, byte for byte, for as long as it is true.
+
+In this process: a filler, a cache and a conversation over a socket pair, beside the conversation
+in Python. And real servers, whose children answer without the interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import re
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cases import CASES, H, get
+from conftest import PATIENCE, ServeFixture, Server, children_of, make_site, name_of, until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyweb import cache as policy
+from pyweb import procfs, scoreboard
+from pyweb.accesslog import AccessLog
+from pyweb.child import Driver
+from pyweb.cli import _arguments as arguments
+from pyweb.cli import configure
+from pyweb.connection import Connection
+from pyweb.docroot import BENEATH, READ, DocRoot, RecordingRoot
+from pyweb.filler import Filler
+from pyweb.journal import Journal, Sink
+from pyweb.memory import sealed_memory
+from pyweb.parse import Limits, Parser
+from pyweb.route import Router
+from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE, Scoreboard
+from pyweb.service import Service
+from pyweb.static import StaticSite
+from pyweb.transport import Transport
+
+_fastcache = pytest.importorskip("pyweb._fastcache", reason="needs the compiled engine")
+from pyweb import _fastserve  # noqa: E402
+
+LIMITS = (8190, 65536, 100)
+
+
+class Table:
+    """Memory, and its two sides."""
+
+    def __init__(self, entries: int) -> None:
+        size = _fastcache.size_of(entries)
+        self.memory, self._readable = sealed_memory("pyweb-test", size)
+        make = _fastcache.Cache
+        self.writer = make(self.memory, policy.NAMES, LIMITS, writable=True)
+        self.reader = make(self._readable, policy.NAMES, LIMITS, writable=False)
+
+    def close(self) -> None:
+        del self.writer, self.reader
+        self.memory.close()
+        self._readable.close()
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    """Of one set: four entries that have the same places."""
+    made = Table(4)
+    yield made
+    made.close()
+
+
+class Twins:
+    """One site, answered by Connection and by a Repeater, with one log."""
+
+    def __init__(self, root: Path, scratch: Path, *options: str) -> None:
+        self._root = DocRoot(str(root))
+        recording = RecordingRoot(self._root)
+        self.config = configure(arguments().parse_args(["-d", str(root), *options]), {})
+        index = tuple(map(os.fsencode, self.config.index))
+        decider = policy.Decider(
+            Router(StaticSite(recording, index, False)).answer, recording, self.config.header
+        )
+        self.log = scratch / "log"
+        sink = Sink.open(str(self.log))
+        self._journal = Journal(Sink(2))
+        router = Router(StaticSite(self._root, index, False))
+        log = AccessLog(sink, "combined")
+        self.service = Service(self.config, router.answer, log, self._journal)
+        self.table = Table(64)
+        parser = Parser("python", Limits(*LIMITS, 1 << 30))
+        self._inbox, self._wishes = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._inbox.setblocking(False)
+        self.lifeline, self._mine = os.pipe()
+        self.filler = Filler(self._inbox, self.lifeline, parser, decider, self.table.writer)
+        self.board = Scoreboard(1)
+        self.slot = self.board.take(0)
+        self.repeater = _fastserve.Repeater(
+            self.table.reader,
+            self.board.memory,
+            None,
+            root=self._root.fd,
+            log=sink.fd,
+            log_is_socket=False,
+            lifeline=self.lifeline,
+            wishes=self._wishes.fileno(),
+            fresh=policy.FRESH,
+            good=policy.GOOD,
+            linger=0.02,
+            keepalive_requests=self.config.keepalive_requests,
+            flags=READ,
+            resolve=BENEATH,
+            escapes=policy.escapes(),
+        )
+        self.sink = sink
+
+    def close(self) -> None:
+        del self.repeater, self.filler
+        self.table.close()
+        for one in (self._inbox, self._wishes):
+            one.close()
+        for fd in (self.lifeline, self._mine, self.sink.fd):
+            os.close(fd)
+        self._root.close()
+        self.board.close()
+
+    def hang_up(self) -> None:
+        os.write(self._mine, b".")
+
+    def wished(self) -> bytes:
+        """The next wish; b"": there is none."""
+        try:
+            return self._inbox.recv(8192)
+        except BlockingIOError:
+            return b""
+
+    def in_python(self, data: bytes) -> bytes:
+        near, far = pair()
+        far.setblocking(False)
+        near.sendall(data)
+        near.shutdown(socket.SHUT_WR)
+        transport = Transport(far, "cython")
+        connection = Connection(self.service, transport, "127.0.0.1", self.slot)
+        Driver(connection, far, -1).run(connection.serve())
+        with near:
+            return everything(near)
+
+    def in_c(self, data: bytes, requests: int = 0) -> tuple[bytes, object]:
+        """What was sent, and what is left for Python."""
+        near, far = pair()
+        with near:
+            near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
+            rest = self.repeater.serve(far.fileno(), b"127.0.0.1", self.slot.at, requests)
+            far.close()
+            return everything(near), rest
+
+    def lines(self) -> list[str]:
+        return self.log.read_text("latin-1").splitlines()
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.settimeout(PATIENCE)
+    return near, far
+
+
+def everything(sock: socket.socket) -> bytes:
+    found = b""
+    try:
+        while piece := sock.recv(1 << 16):
+            found += piece
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def without_date(answer: bytes) -> bytes:
+    return re.sub(rb"Date: [^\r]*", b"Date:", answer)
+
+
+def without_time(line: str) -> str:
+    return re.sub(r"\[[^]]*\]", "[]", line, count=1)
+
+
+@pytest.fixture
+def twins(tmp_path: Path, site: Path) -> Iterator[Twins]:
+    made = Twins(site, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def always(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """For many examples."""
+    scratch = tmp_path_factory.mktemp("cache")
+    made = Twins(make_site(scratch), scratch)
+    yield made
+    made.close()
+
+
+# What is repeated is what Python says.
+
+
+PAGE = get(b"/page.html", H + b"Accept-Encoding: gzip, br\r\n")
+REPEATED_HEADS = {
+    "plain": get(),
+    "HTTP/1.0": get(fields=b"", version=b"HTTP/1.0"),
+    "HTTP/1.0, kept": get(fields=b"Connection: keep-alive\r\n", version=b"HTTP/1.0"),
+    "closing": get(fields=H + b"Connection: close\r\n"),
+    "HEAD": get().replace(b"GET", b"HEAD"),
+    "empty": get(b"/empty.txt"),
+    "index": get(b"/with-index/"),
+    "a query": get(b"/hello.txt?a=b"),
+    "escaped": get(b"/space%20and%20%c3%bc.txt"),
+    "a body in a file of 51,200 bytes": get(b"/sub/deep/two.bin"),
+    "a coding": PAGE,
+    "identity": get(b"/page.html"),
+    "a range": get(b"/sub/deep/two.bin", H + b"Range: bytes=100-299\r\n"),
+    "the end": get(b"/hello.txt", H + b"Range: bytes=-3\r\n"),
+    "If-None-Match: *": get(fields=H + b"If-None-Match: *\r\n"),
+    "not modified, one of four": get(b"/page.html", H + b"If-None-Match: *\r\n"),
+}
+
+
+@pytest.mark.parametrize("data", REPEATED_HEADS.values(), ids=REPEATED_HEADS)
+def test_the_answer_is_pythons(twins: Twins, data: bytes) -> None:
+    expected = twins.in_python(data)
+    assert twins.in_c(data)[0] == b""  # nobody has decided yet
+    assert twins.filler.fill(data)
+    answer, rest = twins.in_c(data)
+    assert without_date(answer) == without_date(expected) != b""
+    assert rest is None
+    first, second = map(without_time, twins.lines())
+    assert first == second
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_cases(twins: Twins, case) -> None:  # type: ignore[no-untyped-def]
+    """What C answers of a case is the beginning of what Python answers, and the rest is left in
+    the kernel."""
+    twins.filler.fill(case.data[: case.data.find(b"\r\n\r\n") + 4])
+    answer, rest = twins.in_c(case.data)
+    expected = twins.in_python(case.data)
+    assert without_date(expected).startswith(without_date(answer))
+    if rest is None:
+        assert len(answer) == len(expected)
+
+
+NEVER = {
+    "a listing": get(b"/sub/"),
+    "a redirect": get(b"/sub"),
+    "not found": get(b"/missing"),
+    "hidden": get(b"/.hidden"),
+    "a body": b"GET /hello.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n",
+    "chunked": b"GET /hello.txt HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "Expect": get(fields=H + b"Expect: 100-continue\r\n"),
+    "If-Range": get(fields=H + b"Range: bytes=0-3\r\nIf-Range: x\r\n"),
+    "two ranges": get(fields=H + b"Range: bytes=0-1,4-5\r\n"),
+    "OPTIONS": get().replace(b"GET", b"OPTIONS"),
+    "POST": get().replace(b"GET", b"POST"),
+    "412": get(fields=H + b'If-Match: "x"\r\n'),
+    "no Host": get(fields=b""),
+    "a bare LF": get().replace(b"\r\n", b"\n"),
+    "not whole": get()[:-2],
+    "more than a head": get() + b"x",
+    "too long": get(b"/hello.txt?" + b"a" * 700),
+}
+
+
+@pytest.mark.parametrize("data", NEVER.values(), ids=NEVER)
+def test_what_is_never_kept(twins: Twins, data: bytes) -> None:
+    assert not twins.filler.fill(data)
+    answer, _ = twins.in_c(data)
+    assert answer == b""
+
+
+def test_a_field_that_no_decision_depends_on(twins: Twins) -> None:
+    """Of one decision; the log tells them apart."""
+    twins.filler.fill(get())
+    other = get(fields=H + b"User-Agent: somebody\r\nReferer: there\r\nCookie: c\r\n")
+    assert twins.in_c(other)[0].endswith(b"hello, world\n")
+    assert twins.lines()[-1].endswith(' 200 13 "there" "somebody" 0')
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [b"Host: other\r\n", H + b"Accept-Encoding: br\r\n", H + b"Range: bytes=1-2\r\n"],
+)
+def test_a_field_that_a_decision_may_depend_on(twins: Twins, fields: bytes) -> None:
+    twins.filler.fill(get())
+    assert twins.in_c(get(fields=fields))[0] == b""
+
+
+def test_a_decision_that_asks_for_another_field_is_not_kept(twins: Twins) -> None:
+    recording = RecordingRoot(twins._root)
+    site = StaticSite(recording, (), False)
+
+    def curious(head):  # type: ignore[no-untyped-def]
+        head.get(b"cookie")
+        return site.answer(head)
+
+    found = Parser("python", Limits(*LIMITS, 1)).parse(get())
+    assert found is not None
+    assert policy.Decider(site.answer, recording, ()).entry(found[0]) is not None
+    assert policy.Decider(curious, recording, ()).entry(found[0]) is None
+
+
+WORDS = st.binary(max_size=60).map(lambda b: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"?", b))
+
+
+@given(WORDS, WORDS, st.sampled_from([b"1.0", b"1.1"]))
+def test_the_log_line_is_pythons(
+    always: Twins, agent: bytes, referer: bytes, version: bytes
+) -> None:
+    """Whatever is in it."""
+    fields = H + b"User-Agent: " + agent + b"\r\nreferer:" + referer + b"\r\n"
+    data = get(b"/hello.txt?a'b%22", fields, b"HTTP/" + version)
+    assert always.filler.fill(data)
+    before = len(always.lines())
+    assert always.in_c(data)[0]
+    always.in_python(data)
+    first, second = always.lines()[before:]
+    assert without_time(first) == without_time(second)
+
+
+# As long as it is true.
+
+
+def change(path: Path) -> None:
+    path.write_bytes(b"HELLO, WORLD\n")
+
+
+def replace(path: Path) -> None:
+    beside = path.with_name("new")
+    beside.write_bytes(b"hello, world\n")
+    beside.replace(path)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 5)
+
+
+def same_size_and_time(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(b"HELLO, WORLD\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def take_rights(path: Path) -> None:
+    path.chmod(0)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def link_elsewhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("sub/one.txt")
+
+
+def link_outside(path: Path) -> None:
+    outside = path.parent.parent / "outside"
+    path.rename(outside)  # the very same file, but no longer inside
+    path.symlink_to("../outside")
+
+
+CHANGES = [
+    change, replace, truncate, same_size_and_time, take_rights, remove, link_elsewhere,
+    link_outside,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("act", CHANGES, ids=lambda act: act.__name__)
+def test_a_file_that_is_another_is_not_repeated(
+    twins: Twins, site: Path, act, method: bytes
+) -> None:  # type: ignore[no-untyped-def]
+    data = get().replace(b"GET", method)
+    twins.filler.fill(data)
+    assert twins.in_c(data)[0]
+    time.sleep(0.01)  # the kernel's clock for files ticks every 4 ms
+    act(site / "hello.txt")
+    assert twins.in_c(data)[0] == b""
+
+
+def test_a_file_that_was_passed_over_counts(twins: Twins, site: Path) -> None:
+    """brotli is served; that page.html is there, and when it has changed, is part of it."""
+    twins.filler.fill(PAGE)
+    assert b"pretend brotli" in twins.in_c(PAGE)[0]
+    time.sleep(0.01)
+    (site / "page.html").write_bytes(b"new")
+    assert twins.in_c(PAGE)[0] == b""
+
+
+def test_what_is_old_is_wished_anew_and_then_not_repeated(twins: Twins) -> None:
+    twins.filler.fill(get())
+    assert twins.in_c(get())[0]
+    assert twins.wished() == b""
+    time.sleep(policy.FRESH + 0.05)
+    assert twins.in_c(get())[0]
+    assert twins.wished() == get()
+    time.sleep(policy.GOOD - policy.FRESH)
+    assert twins.in_c(get())[0] == b""
+    assert twins.filler.fill(get())
+    assert twins.in_c(get())[0]
+
+
+def test_a_file_from_the_future_is_not_kept(twins: Twins, site: Path) -> None:
+    os.utime(site / "hello.txt", (time.time() + 100, time.time() + 100))
+    assert not twins.filler.fill(get())
+
+
+# The conversation.
+
+
+def test_requests_in_a_row(twins: Twins) -> None:
+    twins.filler.fill(get())
+    answer, rest = twins.in_c(get() * 5)
+    assert answer.count(b"hello, world\n") == 5
+    assert rest is None
+    assert twins.slot.get(REQUESTS) == twins.slot.get(REPEATED) == 5
+    assert twins.slot.get(BYTES) == 65
+    assert twins.slot.get(STATE) == scoreboard.FREE
+
+
+def test_what_it_can_not_do_stays_in_the_kernel(twins: Twins) -> None:
+    twins.filler.fill(get())
+    near, far = pair()
+    with near, far:
+        near.sendall(get() * 2 + get(b"/missing"))
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 7) == (9, None)
+        assert far.recv(1000) == get(b"/missing")
+
+
+def test_it_leaves_when_idle_and_when_the_lifeline_speaks(twins: Twins) -> None:
+    twins.filler.fill(get())
+    near, far = pair()
+    with near, far:
+        near.sendall(get())
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at) == (1, None)
+        near.sendall(get())
+        twins.hang_up()
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 1) == (1, None)
+
+
+def test_keepalive_requests(tmp_path: Path, site: Path) -> None:
+    """The last one says close: that is Python's to say."""
+    twins = Twins(site, tmp_path, "--keepalive-requests", "3")
+    twins.filler.fill(get())
+    near, far = pair()
+    with near, far:
+        near.sendall(get() * 3)
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at) == (2, None)
+    twins.close()
+
+
+def test_a_socket_that_is_full(twins: Twins, site: Path) -> None:
+    """What has not left is owed, and told to the byte."""
+    body = os.urandom(8 << 20)
+    (site / "large").write_bytes(body)
+    data = get(b"/large")
+    twins.filler.fill(data)
+    near, far = pair()
+    with near, far:
+        near.sendall(data)
+        requests, owed = twins.repeater.serve(far.fileno(), b"p", twins.slot.at)
+        head, header, status, keeps, file, offset, count, sent, _began = owed
+        os.close(file)
+        assert (requests, head, status, keeps, offset, count) == (0, data, 200, True, 0, len(body))
+        assert 0 < sent < count
+        far.close()
+        got = everything(near)
+        assert got == header + body[: sent - len(header)]
+
+
+def test_a_closing_answer_with_more_behind_it_lingers(twins: Twins) -> None:
+    """Python does that: closing now would take the answer from the client."""
+    data = get(fields=H + b"Connection: close\r\n")
+    twins.filler.fill(data)
+    near, far = pair()
+    with near, far:
+        near.sendall(data + b"more")
+        _, owed = twins.repeater.serve(far.fileno(), b"p", twins.slot.at)
+        assert owed is not None
+        os.close(owed[4])
+        assert owed[7] == len(owed[1]) + 13  # all of it has left
+        assert not twins.lines()  # and is not logged yet
+
+
+def test_a_log_that_takes_nothing(twins: Twins) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, twins.sink.fd)
+    os.close(full)
+    twins.filler.fill(get())
+    assert twins.in_c(get() * 2)[0]
+    assert twins.slot.get(scoreboard.LOST_LINES) == 2
+
+
+# The memory.
+
+
+def entry(cache, head: bytes, decided: int = 1, path: bytes = b"x") -> bool:  # type: ignore[no-untyped-def]
+    return bool(
+        cache.put(head, decided, 200, 0, True, b"header", -1, 0, 0, [(path, 1, 2, 3, 4, 5)])
+    )
+
+
+def test_who_reads_can_not_write(table: Table) -> None:
+    entry(table.writer, get())
+    assert table.reader.decided(get()) == 1
+    with pytest.raises(TypeError):
+        entry(table.reader, get())
+    fd = next(fd for fd, to in procfs.descriptors(os.getpid()).items() if "pyweb-test" in to)
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", 0)
+    with pytest.raises(PermissionError):
+        mmap.mmap(fd, 4096)
+    readable = mmap.mmap(fd, 4096, prot=mmap.PROT_READ)
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = _address_of(readable)
+    both = mmap.PROT_READ | mmap.PROT_WRITE
+    assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), both) == -1
+    assert ctypes.get_errno() == errno.EACCES
+    readable.close()
+
+
+def _address_of(one: mmap.mmap) -> int:
+    from ctypes import POINTER, byref, c_char, c_int, c_ssize_t, c_void_p, cast, pythonapi
+
+    class Buffer(ctypes.Structure):
+        _fields_ = [("buf", c_void_p), ("rest", c_ssize_t * 16)]
+
+    view = Buffer()
+    pythonapi.PyObject_GetBuffer.argtypes = [ctypes.py_object, c_void_p, c_int]
+    pythonapi.PyObject_GetBuffer(one, byref(view), 0)
+    address = cast(view.buf, POINTER(c_char))
+    pythonapi.PyBuffer_Release(byref(view))
+    return ctypes.addressof(address.contents)
+
+
+def test_the_oldest_gives_way(table: Table) -> None:
+    heads = [get(b"/%d" % n) for n in range(6)]
+    for number, head in enumerate(heads, 1):
+        assert entry(table.writer, head, number)
+    assert [table.reader.decided(head) for head in heads] == [0, 0, 3, 4, 5, 6]
+
+
+def test_an_entry_is_found_again_as_the_same(table: Table) -> None:
+    for decided in (5, 6, 7):
+        entry(table.writer, get(), decided)
+        entry(table.writer, get(b"/other"), decided)
+    assert table.reader.decided(get()) == 7
+    assert table.reader.decided(get(b"/other")) == 7
+
+
+@pytest.mark.parametrize("path", [b"x" * 1800, b"a\0b"])
+def test_what_has_no_room(table: Table, path: bytes) -> None:
+    assert not entry(table.writer, get(), path=path)
+
+
+def test_an_entry_that_is_being_written_is_not_read(table: Table) -> None:
+    """Its writer may have died there; the next one mends it."""
+    memory = table.memory
+    entry(table.writer, get())
+    at = next(a for a in range(0, len(memory), 2048) if memory[a : a + 8] != bytes(8))
+    [turn] = struct.unpack_from("=Q", memory, at)
+    struct.pack_into("=Q", memory, at, turn + 1)
+    assert table.reader.decided(get()) == 0
+    entry(table.writer, get(), 9)
+    assert table.reader.decided(get()) == 9
+
+
+@given(st.lists(st.tuples(st.integers(40, 330), st.binary(min_size=1, max_size=8)), max_size=20))
+def test_nonsense_in_the_memory_harms_nobody(pokes: list[tuple[int, bytes]]) -> None:
+    """Lengths and places beyond the entry: it is none."""
+    table = Table(4)
+    entry(table.writer, get())
+    for at in range(0, len(table.memory), 2048):
+        for offset, data in pokes:
+            table.memory[at + offset : at + offset + len(data)] = data
+    table.reader.decided(get())
+    table.close()
+
+
+# Real servers.
+
+
+def totals(server: Server) -> dict[str, int]:
+    reader = _board(server)
+    return {
+        name: reader.get(word) + sum(r.get(w) for r in reader.records())
+        for name, word, w in (
+            ("requests", scoreboard.ENDED_REQUESTS, REQUESTS),
+            ("repeated", scoreboard.ENDED_REPEATED, REPEATED),
+        )
+    }
+
+
+def _board(server: Server) -> scoreboard.Reader:
+    fds = procfs.descriptors(server.master)
+    [number] = [n for n, to in fds.items() if scoreboard.MEMFD_NAME in to][:1]
+    fd = procfs.open_descriptor(server.master, number)
+    try:
+        return scoreboard.Reader(fd)
+    finally:
+        os.close(fd)
+
+
+def repeats(server: Server, target: str = "/hello.txt") -> None:
+    """Ask until an answer comes from the cache."""
+    before = totals(server)["repeated"]
+
+    def asked() -> bool:
+        assert server.ask(target).status == 200
+        return totals(server)["repeated"] > before
+
+    until(asked, "an answer that is repeated")
+
+
+def filler(server: Server) -> int:
+    found = [pid for pid in children_of(server.master) if name_of(pid) == "pyweb-filler"]
+    return found[0] if found else 0
+
+
+def test_a_server_repeats(serve: ServeFixture) -> None:
+    server = serve()
+    repeats(server)
+    with server.connect() as client:
+        for _ in range(3):
+            assert client.answer_to(get()).body == b"hello, world\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--cache", "0"), ("--engine", "python"), ("--log-format", "json"),
+        ("--timeout-request", "5"),
+    ],
+)  # fmt: skip
+def test_a_server_that_does_not(serve: ServeFixture, options: tuple[str, ...]) -> None:
+    server = serve(*options)
+    for _ in range(3):
+        assert server.ask("/hello.txt").status == 200
+        time.sleep(0.02)
+    until(lambda: totals(server)["requests"] == 3, "three requests")
+    assert totals(server)["repeated"] == 0
+    assert not filler(server)
+
+
+def test_new_files_are_seen_within_a_second(serve: ServeFixture, site: Path) -> None:
+    """A neighbour, and an index that goes before the one there is."""
+    server = serve("--index", "first.html,index.html")
+    repeats(server, "/with-index/")
+    repeats(server, "/hello.txt")
+    (site / "hello.txt.gz").write_bytes(b"zipped")
+    (site / "with-index" / "first.html").write_bytes(b"the first")
+    time.sleep(1)
+    assert server.ask("/hello.txt", "Accept-Encoding: gzip").body == b"zipped"
+    assert server.ask("/with-index/").body == b"the first"
+
+
+def test_no_answer_is_stale(serve: ServeFixture, site: Path) -> None:
+    """A file that changes all the time: who asks after a change never gets what was before."""
+    server = serve()
+    path = site / "hello.txt"
+    for number in range(120):
+        beside = site / "beside"
+        beside.write_bytes(b"%04d" % number)
+        if number % 3:
+            beside.replace(path)
+        else:
+            path.write_bytes(beside.read_bytes())
+        for _ in range(3):
+            assert server.ask("/hello.txt").body == b"%04d" % number
+        time.sleep(0.006)
+    until(lambda: totals(server)["repeated"] > 0, "some that were repeated")
+
+
+def test_a_filler_that_dies_is_replaced(serve: ServeFixture) -> None:
+    server = serve()
+    repeats(server)
+    first = filler(server)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: filler(server) not in (0, first), "another filler")
+    assert "reason 92: filler" in server.stderr()
+    repeats(server, "/sub/one.txt")
+
+
+def test_a_filler_that_is_stopped_costs_no_answer(serve: ServeFixture) -> None:
+    server = serve()
+    repeats(server)
+    os.kill(filler(server), signal.SIGSTOP)
+    time.sleep(policy.GOOD + 0.1)
+    for _ in range(20):
+        assert server.ask("/hello.txt").body == b"hello, world\n"
+    os.kill(filler(server), signal.SIGCONT)
+
+
+def test_a_slow_client_of_a_large_file(serve: ServeFixture, site: Path) -> None:
+    """Begun in C, finished in Python, with the connection kept."""
+    body = os.urandom(6 << 20)
+    (site / "large").write_bytes(body)
+    server = serve()
+    repeats(server, "/large")
+    with server.connect() as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(get(b"/large"))
+        time.sleep(0.2)
+        assert client.answer().body == body
+        assert client.answer_to(get()).body == b"hello, world\n"
+    lines = server.wait_for_log(3)
+    assert sum(f" 200 {len(body)} " in line for line in lines) >= 2
+
+
+def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) -> None:
+    """It began in C; nobody else is harmed, and the master goes on."""
+    (site / "large").write_bytes(os.urandom(16 << 20))
+    server = serve()
+    repeats(server, "/large")
+    with server.connect() as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(get(b"/large"))
+        until(server.children, "a child that sends")
+        os.kill(server.children()[0], signal.SIGKILL)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.answer()
+    assert server.ask("/hello.txt").status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_server_ends_while_children_repeat(serve: ServeFixture, number: int) -> None:
+    """Of a kept connection: the next answer says close, or the connection ends."""
+    server = serve()
+    repeats(server)
+    with server.connect() as client:
+        assert client.answer_to(get()).status == 200
+        server.process.send_signal(number)
+        try:
+            while True:
+                answer = client.answer_to(get())
+                if answer.get("connection") == "close":
+                    break
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass
+    assert server.process.wait(PATIENCE) in (0, -number)
