@@ -7,6 +7,7 @@ in Python. And real servers, whose children answer without the interpreter.
 from __future__ import annotations
 
 import ctypes
+import datetime
 import errno
 import mmap
 import os
@@ -14,6 +15,7 @@ import re
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,11 +32,14 @@ from pyweb.accesslog import AccessLog
 from pyweb.child import Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
+from pyweb.clock import http_date
 from pyweb.connection import Connection
 from pyweb.docroot import BENEATH, READ, DocRoot, RecordingRoot
+from pyweb.errors import Reason
 from pyweb.filler import Filler
 from pyweb.journal import Journal, Sink
 from pyweb.memory import sealed_memory
+from pyweb.parking import idle_message
 from pyweb.parse import Limits, Parser
 from pyweb.route import Router
 from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE, Scoreboard
@@ -97,6 +102,7 @@ class Twins:
         self.filler = Filler(self._inbox, self.lifeline, parser, decider, self.table.writer)
         self.board = Scoreboard(1)
         self.slot = self.board.take(0)
+        parked, at = idle_message()
         self.repeater = _fastserve.Repeater(
             self.table.reader,
             self.board.memory,
@@ -113,6 +119,12 @@ class Twins:
             flags=READ,
             resolve=BENEATH,
             escapes=policy.escapes(),
+            silence=0.2,
+            timeout_write=self.config.timeout_write,
+            reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
+            parker=-1,
+            parked=parked,
+            parked_requests=at,
         )
         self.sink = sink
 
@@ -479,18 +491,73 @@ def test_a_socket_that_is_full(twins: Twins, site: Path) -> None:
         assert got == header + body[: sent - len(header)]
 
 
-def test_a_closing_answer_with_more_behind_it_lingers(twins: Twins) -> None:
-    """Python does that: closing now would take the answer from the client."""
+def test_a_closing_answer_with_more_behind_it_is_pythons(twins: Twins) -> None:
+    """It has to linger: closing now would take the answer from the client."""
     data = get(fields=H + b"Connection: close\r\n")
     twins.filler.fill(data)
     near, far = pair()
     with near, far:
         near.sendall(data + b"more")
-        _, owed = twins.repeater.serve(far.fileno(), b"p", twins.slot.at)
-        assert owed is not None
-        os.close(owed[4])
-        assert owed[7] == len(owed[1]) + 13  # all of it has left
-        assert not twins.lines()  # and is not logged yet
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at) == (0, None)
+        assert far.recv(1000) == data + b"more"
+
+
+def test_without_python_nothing_is_owed(twins: Twins, site: Path) -> None:
+    """A large file is left alone; a small one is waited for, as long as a socket is full."""
+    (site / "large").write_bytes(os.urandom(8 << 20))
+    small = os.urandom(32768)
+    (site / "small").write_bytes(small)
+    for target in (b"/large", b"/small"):
+        assert twins.filler.fill(get(target))
+    near, far = pair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found: list[bytes] = []
+    with near, far:
+        near.sendall(get(b"/small") * 30 + get(b"/large"))
+        reader = threading.Thread(target=lambda: found.append(everything(near)))
+        reader.start()
+        try:
+            rest = twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True)
+        finally:
+            far.shutdown(socket.SHUT_WR)
+            reader.join()
+        assert rest == (30, None)
+        assert far.recv(1000) == get(b"/large")
+    assert found[0].count(small) == 30
+
+
+@pytest.mark.parametrize(
+    ("patience", "reason"), [("0.2", Reason.WRITE_TIMEOUT), ("60", Reason.CLIENT_RESET)]
+)
+def test_a_client_that_does_not_take_a_small_answer(
+    tmp_path: Path, site: Path, patience: str, reason: int
+) -> None:
+    (site / "small").write_bytes(os.urandom(32768))
+    twins = Twins(site, tmp_path, "--timeout-write", patience)
+    twins.filler.fill(get(b"/small"))
+    near, far = pair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with far:
+        near.sendall(get(b"/small") * 100)
+        if reason == Reason.CLIENT_RESET:
+            threading.Timer(0.3, near.close).start()
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+    near.close()
+    assert twins.lines()[-1].endswith(f" {reason:d}")
+    twins.close()
+
+
+@given(st.integers(0, 253402300799), st.integers(-12 * 60, 14 * 60).map(lambda m: 60 * m))
+def test_times_are_pythons(second: int, offset: int) -> None:
+    date, log = _fastserve.times(second, offset)
+    assert date == http_date(second)
+    if second + offset >= 0:
+        zone = datetime.timezone(datetime.timedelta(seconds=offset))
+        local = datetime.datetime.fromtimestamp(min(second, 253402200000), zone)
+        _, log = _fastserve.times(min(second, 253402200000), offset)
+        assert log.decode() == local.strftime("[%d/%b/%Y:%H:%M:%S %z]")
 
 
 def test_a_log_that_takes_nothing(twins: Twins) -> None:
