@@ -874,8 +874,11 @@ cdef class Repeater:
               bint alone=False):
         """In this process. None: the connection is over. Else what is left: see rest_of."""
         cdef Turn turn
+        cdef int is_over
         self.aim(&turn, sock, peer, slot_at, 0, 0, requests)
-        return None if run(&self.ground, &turn, alone) else rest_of(&turn)
+        with nogil:
+            is_over = run(&self.ground, &turn, alone)
+        return None if is_over else rest_of(&turn)
 
 
 cdef int run(const Ground *ground, Turn *turn, int alone) noexcept nogil:
