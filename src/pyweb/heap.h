@@ -1,11 +1,12 @@
 /* The interpreter's memory, left out of a fork: what a child that never enters it needn't have.
 
-   Every private writable mapping is, but for a few ranges that a child in C cannot do without: the
-   stack; thread-local storage with the thread's descriptor, where errno and rseq's area are; the
-   data of libc, of the dynamic linker and of the modules whose code it runs. Not the
-   interpreter's own, whether they are in a library or in the program. Mappings that are only read
-   cost a fork next to nothing and the C library wants some of them (its relocated tables, the
-   vDSO), so they stay; and what is shared was never copied.
+   Every private mapping is, but for a few ranges that a child in C cannot do without: the stack;
+   thread-local storage with the thread's descriptor, where errno and rseq's area are; libc, the
+   dynamic linker and the modules whose code it runs; what the kernel maps (the vDSO). Not the
+   interpreter, whether it is in a library or in the program. Also a mapping that is only read, of
+   which no page is copied, costs something to set up and to take down again: of a hundred of
+   them, libraries that the child never calls, it is a fifth of a connection in C. What is shared
+   was never copied.
 
    An object that gets between us and libc (LD_PRELOAD) with data of its own isn't known here: its
    child would die of a signal.
@@ -85,7 +86,7 @@ static int keep_if_needed(struct dl_phdr_info *object, size_t size, void *data) 
     heap->found_count += is_needed;
     for (int i = 0; is_needed && i < object->dlpi_phnum; i++) {
         struct range segment = segment_of(object, i);
-        if (object->dlpi_phdr[i].p_type == PT_LOAD && object->dlpi_phdr[i].p_flags & PF_W)
+        if (object->dlpi_phdr[i].p_type == PT_LOAD)
             keep(heap, segment.low, segment.high);
     }
     return 0;
@@ -143,14 +144,20 @@ static int advise(struct heap *heap, uintptr_t low, uintptr_t high, int next) {
     return 0;
 }
 
+/* [vdso], [vvar], [vvar_vclock], [vsyscall]. */
+static int is_the_kernels(const char *line) {
+    const char *end = strchr(line, '\n'), *name = strchr(line, '[');
+    return name && (!end || name < end) && name[1] == 'v';
+}
+
 /* A line of proc_pid_maps(5). */
 static int advise_line(struct heap *heap, const char *line) {
     unsigned long low, high;
     char may[5];
     uintptr_t here = (uintptr_t)&low;
-    if (sscanf(line, "%lx-%lx %4s", &low, &high, may) != 3 || may[1] != 'w' || may[3] != 'p')
+    if (sscanf(line, "%lx-%lx %4s", &low, &high, may) != 3 || may[3] != 'p')
         return 0;
-    if (low <= here && here < high)
+    if ((low <= here && here < high) || is_the_kernels(line))
         return 0; /* the stack */
     return advise(heap, low, high, 0);
 }
