@@ -8,8 +8,7 @@ import os
 
 from setuptools import Extension, setup
 
-MODULES = ("_fastparse", "_fastopen", "_fastsend", "_fastfork", "_fastcache", "_fastserve",
-           "_fastchild")  # fmt: skip
+MODULES = ("_fastparse", "_fastopen", "_fastsend", "_fastcache", "_fastserve", "_fastfork")
 PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")
 FLAGS = ["-O2", "-fvisibility=hidden"]
 if os.environ.get("PYWEB_WERROR"):

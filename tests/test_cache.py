@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import datetime
 import errno
+import faulthandler
+import gc
 import mmap
 import os
 import re
@@ -22,14 +24,23 @@ from pathlib import Path
 
 import pytest
 from cases import CASES, H, get
-from conftest import PATIENCE, ServeFixture, Server, children_of, make_site, name_of, until
+from conftest import (
+    PATIENCE,
+    ServeFixture,
+    Server,
+    children_of,
+    make_site,
+    name_of,
+    state_of,
+    until,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyweb import cache as policy
-from pyweb import procfs, scoreboard
+from pyweb import parking, procfs, scoreboard
 from pyweb.accesslog import AccessLog
-from pyweb.child import Driver
+from pyweb.child import EXIT_HANDED_BACK, Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
 from pyweb.clock import http_date
@@ -48,7 +59,7 @@ from pyweb.static import StaticSite
 from pyweb.transport import Transport
 
 _fastcache = pytest.importorskip("pyweb._fastcache", reason="needs the compiled engine")
-from pyweb import _fastserve  # noqa: E402
+from pyweb import _fastfork, _fastserve  # noqa: E402
 
 LIMITS = (8190, 65536, 100)
 
@@ -80,9 +91,9 @@ def table() -> Iterator[Table]:
 class Twins:
     """One site, answered by Connection and by a Repeater, with one log."""
 
-    def __init__(self, root: Path, scratch: Path, *options: str) -> None:
-        self._root = DocRoot(str(root))
-        recording = RecordingRoot(self._root)
+    def __init__(self, root: Path, scratch: Path, *options: str, parker: int = -1) -> None:
+        self.root = DocRoot(str(root))
+        recording = RecordingRoot(self.root)
         self.config = configure(arguments().parse_args(["-d", str(root), *options]), {})
         index = tuple(map(os.fsencode, self.config.index))
         decider = policy.Decider(
@@ -91,7 +102,7 @@ class Twins:
         self.log = scratch / "log"
         sink = Sink.open(str(self.log))
         self._journal = Journal(Sink(2))
-        router = Router(StaticSite(self._root, index, False))
+        router = Router(StaticSite(self.root, index, False))
         log = AccessLog(sink, "combined")
         self.service = Service(self.config, router.answer, log, self._journal)
         self.table = Table(64)
@@ -107,7 +118,7 @@ class Twins:
             self.table.reader,
             self.board.memory,
             None,
-            root=self._root.fd,
+            root=self.root.fd,
             log=sink.fd,
             log_is_socket=False,
             lifeline=self.lifeline,
@@ -122,11 +133,12 @@ class Twins:
             silence=0.2,
             timeout_write=self.config.timeout_write,
             reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
-            parker=-1,
+            parker=parker,
             parked=parked,
             parked_requests=at,
         )
         self.sink = sink
+        self.wishes = self._wishes.fileno()
 
     def close(self) -> None:
         del self.repeater, self.filler
@@ -135,7 +147,7 @@ class Twins:
             one.close()
         for fd in (self.lifeline, self._mine, self.sink.fd):
             os.close(fd)
-        self._root.close()
+        self.root.close()
         self.board.close()
 
     def hang_up(self) -> None:
@@ -309,7 +321,7 @@ def test_a_field_that_a_decision_may_depend_on(twins: Twins, fields: bytes) -> N
 
 
 def test_a_decision_that_asks_for_another_field_is_not_kept(twins: Twins) -> None:
-    recording = RecordingRoot(twins._root)
+    recording = RecordingRoot(twins.root)
     site = StaticSite(recording, (), False)
 
     def curious(head):  # type: ignore[no-untyped-def]
@@ -566,6 +578,122 @@ def test_a_log_that_takes_nothing(twins: Twins) -> None:
     twins.filler.fill(get())
     assert twins.in_c(get() * 2)[0]
     assert twins.slot.get(scoreboard.LOST_LINES) == 2
+
+
+# Without an interpreter.
+
+
+def forker_of(twins: Twins) -> _fastfork.Forker:
+    shared = (0, 1, 2, twins.sink.fd, twins.root.fd, twins.lifeline, twins.wishes)
+    return _fastfork.Forker(twins.repeater, shared)
+
+
+def fork_bare(twins: Twins, data: bytes) -> tuple[bytes, int]:
+    """What a bare child answers, and how it ends: an exit code, or minus a signal."""
+    forker = forker_of(twins)
+    near, far = pair()
+    with near, far:
+        near.sendall(data)
+        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        _, status = os.waitpid(pid, 0)
+        left = far.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK) if status else b""
+        assert left in (b"", data)  # nothing is taken of what is handed back
+        far.shutdown(socket.SHUT_WR)
+        return everything(near), os.waitstatus_to_exitcode(status)
+
+
+CLOSING = get(fields=H + b"Connection: close\r\n")
+
+
+def test_a_bare_child_answers(twins: Twins) -> None:
+    twins.filler.fill(CLOSING)
+    for _ in range(3):
+        answer, code = fork_bare(twins, CLOSING)
+        assert (answer[-13:], code) == (b"hello, world\n", 0)
+    assert len(twins.lines()) == 3
+
+
+def test_a_bare_child_hands_back(twins: Twins) -> None:
+    assert fork_bare(twins, CLOSING) == (b"", EXIT_HANDED_BACK)
+
+
+def test_after_a_bare_child_others_are_whole(twins: Twins) -> None:
+    """os.fork takes the heap in again, whoever calls it; and then it is left out again."""
+    twins.filler.fill(CLOSING)
+    for number in range(3):
+        assert fork_bare(twins, CLOSING)[1] == 0
+        pid = os.fork()
+        if pid == 0:
+            # Python lives: it makes objects, and collects those that nobody has any more.
+            gc.collect()
+            os._exit(len([object() for _ in range(40)]) + number)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 40 + number
+
+
+def test_a_bare_child_has_no_heap(twins: Twins) -> None:
+    """It lingers with its connection for a moment: long enough to look."""
+    twins.filler.fill(get())
+    forker = forker_of(twins)
+    near, far = pair()
+    with near, far:
+        near.sendall(get())
+        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        assert near.recv(1 << 16)
+        mappings = Path(f"/proc/{pid}/maps").read_text()
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == EXIT_HANDED_BACK
+    assert "libc" in mappings
+    assert "[heap]" not in mappings
+    assert "libpython" not in mappings
+    assert "/select." not in mappings
+
+
+def test_a_bare_child_that_touches_what_it_has_not_dies_alone(twins: Twins) -> None:
+    """At once, by a signal, though Python's own handler for it stands (faulthandler): the slot it
+    writes to is left out of the fork."""
+    twins.filler.fill(CLOSING)
+    faulthandler.enable()
+    twins.board.memory.madvise(mmap.MADV_DONTFORK)
+    answer, code = fork_bare(twins, CLOSING)
+    assert (answer, code) == (b"", -signal.SIGSEGV)
+    twins.board.memory.madvise(mmap.MADV_DOFORK)
+    assert fork_bare(twins, CLOSING)[1] == 0
+
+
+def test_a_bare_child_closes_what_is_not_its_own(twins: Twins) -> None:
+    """Before it reads. Who holds the other end of a pipe hears it."""
+    twins.filler.fill(get())
+    ours, theirs = os.pipe()
+    forker = forker_of(twins)
+    near, far = pair()
+    with near, far:
+        near.sendall(get())
+        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        os.close(theirs)
+        assert near.recv(1 << 16)
+        os.set_blocking(ours, False)
+        assert os.read(ours, 1) == b""  # the child, which lives, has it no more
+        assert state_of(pid) not in ("", "Z")
+        os.waitpid(pid, 0)
+    os.close(ours)
+
+
+def test_an_idle_connection_is_parked(tmp_path: Path, site: Path) -> None:
+    """With what a process that is Python says of it."""
+    inbox, way = parking.pair()
+    twins = Twins(site, tmp_path, parker=way.fileno())
+    twins.filler.fill(get())
+    near, far = pair()
+    with near, far, inbox, way:
+        near.sendall(get() * 2)
+        assert twins.repeater.serve(far.fileno(), b"10.0.0.1", twins.slot.at, 5) is None
+        arrival = parking.receive(inbox)
+        assert isinstance(arrival, parking.Arrival)
+        assert (arrival.past.requests, arrival.past.began, arrival.peer) == (7, 0.0, "10.0.0.1")
+        arrival.sock.send(b"hello")
+        arrival.sock.close()
+        assert near.recv(1 << 16).endswith(b"hello, world\nhello")
+    twins.close()
 
 
 # The memory.

@@ -9,7 +9,7 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  _fastcache  _fastserve  cache  connection
- 4 child         parking  child  obituary  _fastfork  _fastchild  ledger  verdicts  keeper  gate
+ 4 child         parking  child  obituary  _fastfork  ledger  verdicts  keeper  gate
                  shares  worker  dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
                  filling  fork_mode  repeating  pool_mode  accept  backlog  account  introduce

@@ -389,9 +389,9 @@ cdef int BODY_SENT = stamps.BODY_SENT
 cdef int LOGGED = stamps.LOGGED
 cdef int EXIT = stamps.EXIT
 
-# One request, from its first byte on. In the order in which it saves pages: of each array mostly the
-# beginning is used, and in a new process each page costs a fault (4 us where a host manages page
-# tables too); what is large comes last.
+# One request, from its first byte on. In the order in which it saves pages: of each array mostly
+# the beginning is used, and in a new process each page costs a fault (4 us where a host manages
+# page tables too); what is large comes last.
 ctypedef struct Exchange:
     const Ground *ground
     const Peer *peer

@@ -30,7 +30,7 @@ from .stamps import Record
 from .static import StaticSite
 
 try:
-    from . import _fastcache, _fastchild, _fastserve
+    from . import _fastcache, _fastfork, _fastserve
 except ImportError:
     _fastcache = None  # type: ignore[assignment]
 
@@ -104,13 +104,13 @@ def repeating(
         parked=parked,
         parked_requests=parked_requests,
     )
-    return filling, _Forks(_fastchild.Forker(repeater, keep))
+    return filling, _Forks(_fastfork.Forker(repeater, keep))
 
 
 class _Forks:
     """See fork_mode.Forks."""
 
-    def __init__(self, forker: _fastchild.Forker) -> None:
+    def __init__(self, forker: _fastfork.Forker) -> None:
         self._forker = forker
 
     def whole(
