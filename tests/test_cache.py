@@ -594,6 +594,7 @@ def fork_bare(twins: Twins, data: bytes) -> tuple[bytes, int]:
     near, far = pair()
     with near, far:
         near.sendall(data)
+        assert forker.strip()
         pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
         _, status = os.waitpid(pid, 0)
         left = far.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK) if status else b""
@@ -637,6 +638,7 @@ def test_a_bare_child_has_no_heap(twins: Twins) -> None:
     near, far = pair()
     with near, far:
         near.sendall(get())
+        assert forker.strip()
         pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
         assert near.recv(1 << 16)
         mappings = Path(f"/proc/{pid}/maps").read_text()
@@ -668,6 +670,7 @@ def test_a_bare_child_closes_what_is_not_its_own(twins: Twins) -> None:
     near, far = pair()
     with near, far:
         near.sendall(get())
+        assert forker.strip()
         pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
         os.close(theirs)
         assert near.recv(1 << 16)

@@ -80,6 +80,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("min-rate", "0", 0),
     ("access-log", "off", "off"),
     ("log-format", "json", "json"),
+    ("cache", "100", 100),
     ("stamps", "4096", 4096),
     ("pid-file", "/run/pyweb.pid", "/run/pyweb.pid"),
     ("pid-file", "off", "off"),
@@ -139,6 +140,7 @@ BAD: list[tuple[str, str]] = [
     *(("min-rate", text) for text in ("-1", "500K")),
     *(("access-log", text) for text in ("", "a\0b")),
     *(("log-format", text) for text in ("", "common", "JSON")),
+    *(("cache", text) for text in ("-1", "1048577", "some")),
     *(("stamps", text) for text in ("-1", "1000001", "some")),
     *(("pid-file", text) for text in ("", "a\0b")),
     # 432 is what TOML makes of 0o660.

@@ -1,7 +1,8 @@
 """The accept/fork loop: limits, faults, signals; what a child inherits and what it leaves behind.
 
-With --no-parking, so that a connection that says nothing holds a process; parking is in
-test_parking.py. Real processes and the kernel's limits: RLIMIT_NPROC, RLIMIT_NOFILE, SIGKILL.
+With --no-parking and --cache 0, so that a connection that says nothing holds a process, and there
+are no other processes; parking is in test_parking.py, the cache in test_cache.py. Real processes
+and the kernel's limits: RLIMIT_NPROC, RLIMIT_NOFILE, SIGKILL.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Held(Client):
 
 @pytest.fixture
 def serve(serve: ServeFixture) -> ServeFixture:
-    return functools.partial(serve, "--no-parking")
+    return functools.partial(serve, "--no-parking", "--cache", "0")
 
 
 def connect(server: Server, source: str = "127.0.0.1") -> Held:

@@ -166,7 +166,7 @@ def test_it_costs_one_descriptor() -> None:
 
 def test_another_layout_is_named(board: Scoreboard, fd: int) -> None:
     board.set(scoreboard.VERSION, 99)
-    with pytest.raises(ValueError, match="layout 99, and this pyweb reads 1"):
+    with pytest.raises(ValueError, match="layout 99, and this pyweb reads 2"):
         Reader(fd)
 
 

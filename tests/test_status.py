@@ -84,12 +84,13 @@ def writing_to(server: Server) -> Iterator[int]:
 
 @pytest.fixture
 def serve(serve: ServeFixture) -> ServeFixture:
-    """In mode fork connections keep their process, so that there is one to be shown."""
+    """In mode fork connections keep their process, so that there is one to be shown, and no filler
+    is."""
 
     def start(*options: str, **more: object) -> Server:
         parking = "prefork" in options or "thread" in options or "--parking" in options
         words = [word for word in options if word != "--parking"]
-        return serve(*words, *([] if parking else ["--no-parking"]), **more)
+        return serve("--cache", "0", *words, *([] if parking else ["--no-parking"]), **more)
 
     return start
 
@@ -406,7 +407,7 @@ def test_another_layout(serve: ServeFixture) -> None:
         os.pwrite(fd, (9).to_bytes(8, sys.byteorder), scoreboard.VERSION * 8)
         run = status(str(pid))
         assert run.returncode == 0
-        assert f"process {pid} has a scoreboard of layout 9, and this pyweb reads 1" in run.stdout
+        assert f"process {pid} has a scoreboard of layout 9, and this pyweb reads 2" in run.stdout
 
 
 def test_a_stranger_with_the_scoreboard_is_not_its_master(serve: ServeFixture) -> None:
@@ -463,7 +464,7 @@ def test_watch_on_a_terminal(serve: ServeFixture, watching: Any) -> None:
     process, terminal = watching(server)
     read_until(terminal, server.url.encode())
     assert server.ask("/hello.txt").status == 200
-    read_until(terminal, b"requests: 1, 13 sent")
+    read_until(terminal, b"requests: 1, 0 of them repeated, 13 sent")
     process.send_signal(signal.SIGINT)
     last = read_until(terminal, b"\x1b[?1049l")  # the screen as it was
     assert process.wait(PATIENCE) == 0
@@ -554,7 +555,7 @@ def test_many_processes_take_many_lines() -> None:
         "states": {"idle": 130}, "processes": [process] * 130,
         "totals": dict.fromkeys(
             ("served_connections", "refused_connections", "cut", "waiting_connections",
-             "parked_connections", "requests", "bytes", "lost_log_lines"), 0),
+             "parked_connections", "requests", "repeated", "bytes", "lost_log_lines"), 0),
         "master": dict.fromkeys(("pid", "mappings", "private_pages", "private_bytes",
                                  "resident_bytes", "descriptors", "cpu_seconds"), 7),
     }  # fmt: skip

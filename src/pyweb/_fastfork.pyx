@@ -71,21 +71,16 @@ cdef extern from *:
     static int pyweb_is_bare;
 
     static int pyweb_include(void) {
-        if (pyweb_is_bare && include_heap() < 0)
-            return -1;
+        if (!pyweb_is_bare)
+            return 0;
         pyweb_is_bare = 0;
-        return 0;
+        return include_heap();
     }
 
     static int pyweb_exclude(const uintptr_t *ours, int count) {
         long mappings;
-        if (!pyweb_is_bare && exclude_heap(ours, count, &mappings) < 0) {
-            int number = errno;
-            pyweb_is_bare = 1;   /* in a part, maybe */
-            pyweb_include();
-            errno = number;
+        if (!pyweb_is_bare && exclude_heap(ours, count, &mappings) < 0)
             return -1;
-        }
         pyweb_is_bare = 1;
         return 0;
     }
@@ -212,6 +207,13 @@ cdef class Forker:
             KEPT.count += 1
         os.register_at_fork(before=take_heap_in)
 
+    def strip(self):
+        """Leave the heap out of the next fork_bare. False: it can't be."""
+        cdef uintptr_t ours[4]
+        ours[0], ours[1], ours[2], ours[3] = (
+            <uintptr_t>&KEPT, <uintptr_t>run, <uintptr_t>find, <uintptr_t>scan_head)
+        return pyweb_exclude(ours, 4) == 0
+
     def fork(self, int sock, bytes peer not None, Py_ssize_t slot_at, Py_ssize_t record_at,
              long long number, long long requests):
         """A pid in the parent; OSError. In a child that needs the interpreter: what is left of the
@@ -220,6 +222,7 @@ cdef class Forker:
         cdef sigset_t before
         cdef int pid, failure
         self.repeater.aim(&turn, sock, peer, slot_at, record_at, number, requests)
+        take_heap_in()
         PyOS_BeforeFork()
         pid = pyweb_fork(&before)
         if pid == 0:
@@ -237,16 +240,12 @@ cdef class Forker:
 
     def fork_bare(self, int sock, bytes peer not None, Py_ssize_t slot_at, Py_ssize_t record_at,
                   long long number, long long requests):
-        """The pid of a child that ends with HANDED_BACK where Python must go on. OSError."""
+        """After strip(): the pid of a child that ends with HANDED_BACK where Python must go on.
+        OSError."""
         cdef Turn turn
         cdef sigset_t before
         cdef int pid, failure
-        cdef uintptr_t ours[4]
-        ours[0], ours[1], ours[2], ours[3] = (
-            <uintptr_t>&KEPT, <uintptr_t>run, <uintptr_t>find, <uintptr_t>scan_head)
         self.repeater.aim(&turn, sock, peer, slot_at, record_at, number, requests)
-        if pyweb_exclude(ours, 4) < 0:
-            PyErr_SetFromErrno(OSError)
         pid = pyweb_fork_bare(&before)
         if pid == 0:
             _exit(0 if live(&KEPT, &GROUND, &turn, 1) else HANDED_BACK)

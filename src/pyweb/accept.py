@@ -366,7 +366,7 @@ class Acceptor:
     def _serve_returned(self) -> None:
         """They have waited already, and go before all others."""
         for one in reversed(self._mode.returned()):
-            waiting = _Waiting(one.sock, one.peer, past=one.past)
+            waiting = _Waiting(one.sock, one.peer, one.record, one.past)
             if self._abandoned:
                 self._refuse(waiting, Reason.PROCESSES_FULL)
             else:

@@ -276,7 +276,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
     Option("cache", whole(0, 1 << 20), "8192", "N",
-           "answers that are repeated without asking Python again, 2 KB each; 0: none", _SYSTEM),
+           "mode fork: decisions that C repeats, 2 KB each; 0: none", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
            "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),

@@ -24,9 +24,8 @@ from .errors import Reason
 from .filling import Filling
 from .journal import Journal
 from .losses import Losses
-from .mode import Crash
+from .mode import Crash, Returned
 from .obituary import Obituaries, what_it_did
-from .parking import Arrival
 from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .watchdog import Hang, Watchdog
@@ -46,10 +45,12 @@ _MOST_DOUBT = 64
 class Forks(Protocol):
     """Of children that begin in C (repeating.py). OSError.
 
+    strip   may a child be bare now? Then the next one will be
     whole   a pid; in a child that needs the interpreter: how far it has come without
     bare    a pid; the child has no interpreter, and may hand back the connection
     """
 
+    def strip(self) -> bool: ...
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress: ...
@@ -103,7 +104,7 @@ class ForkMode:
         self._forks = forks
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
-        self._returned: list[Arrival] = []
+        self._returned: list[Returned] = []
         self._needs_python: set[int] = set()  # sockets
         self._child = child
         self._scoreboard = scoreboard
@@ -196,7 +197,7 @@ class ForkMode:
         if self._doubt:
             self._doubt -= 1
             return False
-        return True
+        return self._forks.strip()
 
     def _fork_python(
         self, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
@@ -232,7 +233,7 @@ class ForkMode:
         found, self._crashes = self._crashes, []
         return found
 
-    def returned(self) -> list[Arrival]:
+    def returned(self) -> list[Returned]:
         """Handed back since the last time: they need another process. Their sockets belong to who
         asks."""
         found, self._returned = self._returned, []
@@ -252,13 +253,13 @@ class ForkMode:
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
-        self._stamps.reaped(one.record, usage)
         self._forget_peer(one.peer)
         self._losses.tell([one.slot], one.told)
-        hung = self._watchdog.bury(pid, code, usage)
         if one.requests >= 0 and one.sock and self._is_handed_back(code):
             self._hand_back(one, one.sock)
             return
+        self._stamps.reaped(one.record, usage)
+        hung = self._watchdog.bury(pid, code, usage)
         if code and not self._ending:
             self.cut += 1
             if code != EXIT_DEFECT and not hung:  # of those all has been said
@@ -272,10 +273,10 @@ class ForkMode:
 
     def _is_handed_back(self, code: int) -> bool:
         """As the child says: of it depends what its own client gets, and nothing else."""
-        if code == EXIT_HANDED_BACK:
-            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
-        elif not code:
+        if not code:
             self._doubts = 1
+        else:
+            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
         return code == EXIT_HANDED_BACK
 
     def _hand_back(self, one: _Child, sock: socket.socket) -> None:
@@ -283,7 +284,7 @@ class ForkMode:
         self.served -= 1
         past = Past(one.requests + max(0, one.slot.get(REQUESTS)))
         self._scoreboard.give_back(one.slot)
-        self._returned.append(Arrival(sock, past, one.peer))
+        self._returned.append(Returned(sock, one.peer, past, one.record))
 
     def _forget_peer(self, peer: str) -> None:
         self._peers[peer] -= 1

@@ -44,8 +44,12 @@ struct range {
     uintptr_t low, high;
 };
 
+/* What has been left out: to take it in again must need neither a descriptor nor memory. */
+#define LEFT_OUT 4096
+static struct range left_out[LEFT_OUT];
+static int left_out_count;
+
 struct heap {
-    int advice;
     struct range kept[KEPT]; /* in pages */
     int kept_count;
     uintptr_t needed[16]; /* addresses in the objects whose data are kept */
@@ -137,8 +141,13 @@ static int advise(struct heap *heap, uintptr_t low, uintptr_t high, int next) {
             return -1;
         return kept.high < high ? advise(heap, kept.high, high, i + 1) : 0;
     }
-    if (madvise((void *)low, high - low, heap->advice) < 0)
-        return heap->advice == MADV_DOFORK && errno == EINVAL ? 0 : -1; /* a device's */
+    if (left_out_count == LEFT_OUT) {
+        errno = E2BIG;
+        return -1;
+    }
+    left_out[left_out_count++] = (struct range){low, high};
+    if (madvise((void *)low, high - low, MADV_DONTFORK) < 0)
+        return -1;
     heap->mappings++;
     heap->bytes += high - low;
     return 0;
@@ -196,23 +205,37 @@ static int advise_all(struct heap *heap) {
     return done;
 }
 
-/* So many bytes of the heap no child gets any more, until include_heap(): meanwhile there must be no
-   fork of a child that enters the interpreter. -1 with errno; ENOENT: see find_kept. */
-static long long exclude_heap(const uintptr_t *ours, int count, long *mappings) {
-    struct heap heap = {.advice = MADV_DONTFORK};
-    if (find_kept(&heap, ours, count) < 0) {
-        errno = ENOENT;
-        return -1;
+/* Undo exclude_heap, whatever it has come to. What was unmapped since is no matter (ENOMEM), and
+   nor is a device's memory, which is never forked (EINVAL). -1: a child would lack something. */
+static int include_heap(void) {
+    int failed = 0;
+    while (left_out_count > 0) {
+        struct range one = left_out[left_out_count - 1];
+        if (madvise((void *)one.low, one.high - one.low, MADV_DOFORK) < 0 && errno != EINVAL &&
+            errno != ENOMEM)
+            failed = -1;
+        left_out_count--;
     }
-    if (advise_all(&heap) < 0)
-        return -1;
-    *mappings = heap.mappings;
-    return (long long)heap.bytes;
+    return failed;
 }
 
-static int include_heap(void) {
-    struct heap heap = {.advice = MADV_DOFORK};
-    return advise_all(&heap);
+/* So many bytes of the heap no child gets any more, until include_heap(): meanwhile there must be no
+   fork of a child that enters the interpreter. -1 with errno, and nothing is left out; ENOENT: see
+   find_kept. */
+static long long exclude_heap(const uintptr_t *ours, int count, long *mappings) {
+    struct heap heap = {0};
+    int done = find_kept(&heap, ours, count), error = ENOENT;
+    if (done == 0) {
+        done = advise_all(&heap);
+        error = errno;
+    }
+    if (done < 0) {
+        include_heap();
+        errno = error;
+        return -1;
+    }
+    *mappings = heap.mappings;
+    return (long long)heap.bytes;
 }
 
 #endif

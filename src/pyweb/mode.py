@@ -10,7 +10,6 @@ from typing import Protocol
 
 from .connection import Past
 from .errors import Reason
-from .parking import Arrival
 from .stamps import Record
 
 
@@ -66,6 +65,18 @@ class Crash:
         self.seconds = seconds
 
 
+class Returned:
+    """A connection whose process has left it for another: what it brings along, and its stamps."""
+
+    __slots__ = ("past", "peer", "record", "sock")
+
+    def __init__(self, sock: socket.socket, peer: str, past: Past, record: Record) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.past = past
+        self.record = record
+
+
 class AcceptedMode(Mode, Protocol):
     """One whose connections the master accepts.
 
@@ -78,7 +89,7 @@ class AcceptedMode(Mode, Protocol):
 
     def serve(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool: ...
     def crashes(self) -> list[Crash]: ...
-    def returned(self) -> list[Arrival]: ...
+    def returned(self) -> list[Returned]: ...
     def of_peer(self, peer: str) -> int: ...
 
 

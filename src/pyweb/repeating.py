@@ -29,6 +29,9 @@ from .service import Service
 from .stamps import Record
 from .static import StaticSite
 
+# ld.so(8)
+_PRELOADED = "/etc/ld.so.preload"
+
 try:
     from . import _fastcache, _fastfork, _fastserve
 except ImportError:
@@ -112,11 +115,16 @@ class _Forks:
 
     def __init__(self, forker: _fastfork.Forker) -> None:
         self._forker = forker
+        # An object that gets between us and libc has data of its own, which a bare child lacks.
+        self._preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress:
         return self._forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
+
+    def strip(self) -> bool:
+        return not self._preloaded and self._forker.strip()
 
     def bare(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int

@@ -55,7 +55,7 @@ def _what(server: Facts) -> list[str]:
         f"connections: {totals['served_connections']} served,"
         f" {totals['refused_connections']} refused, {totals['cut']} cut,"
         f" {totals['waiting_connections']} waiting, {totals['parked_connections']} parked",
-        f"requests: {totals['requests']}, {totals['repeated']} of them repeated from the cache,"
+        f"requests: {totals['requests']}, {totals['repeated']} of them repeated,"
         f" {human(totals['bytes'])} sent,"
         f" {totals['lost_log_lines']} log lines lost",
     ]
