@@ -831,8 +831,9 @@ def filler(server: Server) -> int:
     return found[0] if found else 0
 
 
-def test_a_server_repeats(serve: ServeFixture) -> None:
-    server = serve()
+@pytest.mark.parametrize("options", [(), ("--no-bare",), ("--no-parking",)], ids=" ".join)
+def test_a_server_repeats(serve: ServeFixture, options: tuple[str, ...]) -> None:
+    server = serve(*options)
     repeats(server)
     with server.connect() as client:
         for _ in range(3):

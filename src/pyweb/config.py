@@ -277,6 +277,8 @@ OPTIONS: tuple[Option, ...] = (
            _LOG),
     Option("cache", whole(0, 1 << 20), "8192", "N",
            "mode fork: decisions that C repeats, 2 KB each; 0: none", _SYSTEM),
+    Option("no-bare", flag, "false", "",
+           "mode fork: each child gets all of the master's memory", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
            "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
@@ -330,6 +332,7 @@ class Config:
     access_log: str
     log_format: str
     cache: int
+    no_bare: bool
     stamps: int
     pid_file: str
     socket_mode: int | None

@@ -107,16 +107,17 @@ def repeating(
         parked=parked,
         parked_requests=parked_requests,
     )
-    return filling, _Forks(_fastfork.Forker(repeater, keep))
+    return filling, _Forks(_fastfork.Forker(repeater, keep), may_be_bare=not config.no_bare)
 
 
 class _Forks:
     """See fork_mode.Forks."""
 
-    def __init__(self, forker: _fastfork.Forker) -> None:
+    def __init__(self, forker: _fastfork.Forker, *, may_be_bare: bool) -> None:
         self._forker = forker
         # An object that gets between us and libc has data of its own, which a bare child lacks.
-        self._preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
+        preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
+        self._may_be_bare = may_be_bare and not preloaded
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
@@ -124,7 +125,7 @@ class _Forks:
         return self._forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
 
     def strip(self) -> bool:
-        return not self._preloaded and self._forker.strip()
+        return self._may_be_bare and self._forker.strip()
 
     def bare(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int

@@ -135,6 +135,8 @@ LADDER: tuple[Rung, ...] = (
 
 # The switches of the real server, each against PYWEB.
 SWITCHES: tuple[Rung, ...] = (
+    Rung("no-cache", "--cache 0", pyweb("--cache", "0")),
+    Rung("no-bare", "--no-bare", pyweb("--no-bare")),
     Rung("no-parking", "--no-parking", pyweb("--no-parking")),
     Rung("no-log", "--access-log off", pyweb("--access-log", "off")),
     Rung("json", "--log-format json", pyweb("--log-format", "json")),
