@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
-BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd)
+BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd src/pyweb/*.h)
 
 .PHONY: help serve test lab-test lint format bench soak life wheel clean
 
@@ -77,3 +77,4 @@ $(VENV)/.test: $(VENV)/bin/python $(BUILT_FROM)
 	$(call install,[test])
 $(VENV)/.lint: $(VENV)/bin/python $(BUILT_FROM)
 	$(call install,[test$(comma)lint])
+	@touch $(VENV)/.test $(VENV)/.serve  # it has all that they have

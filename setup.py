@@ -30,4 +30,7 @@ def extension(name: str) -> Extension:
     return built
 
 
-setup(ext_modules=[] if PURE else [extension(n) for n in MODULES])
+setup(
+    ext_modules=[] if PURE else [extension(n) for n in MODULES],
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)

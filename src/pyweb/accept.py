@@ -134,7 +134,7 @@ class Acceptor:
         # Then what comes: it may get a descriptor that has just become free, not its event.
         for fd, _ in ready:
             if fd in self._listeners:
-                self._accept(self._listeners[fd].sock)
+                self._accept(self._listeners[fd])
             elif self._dispatching and fd == self._dispatching.fd:
                 self._take_back(self._dispatching)
         for fd in self._refusals.expired():
@@ -160,7 +160,7 @@ class Acceptor:
         for listener in self._listeners.values():
             listener.remove()
             for _ in range(0, self._config.backlog, _BATCH):
-                if not self._accept(listener.sock):
+                if not self._accept(listener):
                     break
                 self._mode.reap()
         self.close_listeners()
@@ -216,7 +216,7 @@ class Acceptor:
 
     # Accepting.
 
-    def _accept(self, listener: socket.socket) -> bool:
+    def _accept(self, listener: Listener) -> bool:
         """A batch. True: there may be more."""
         for _ in range(_BATCH):
             if not self._has_room(time.monotonic()):
@@ -231,10 +231,10 @@ class Acceptor:
                 self._no_descriptor(listener, error)
                 return False
             self._no_room_since = None
-            self._admit(sock, peer_name(sock, address))
+            self._admit(sock, peer_name(address))
         return True
 
-    def _no_descriptor(self, listener: socket.socket, error: OSError) -> None:
+    def _no_descriptor(self, listener: Listener, error: OSError) -> None:
         """Don't spin: let the listener rest. After --timeout-queue of it, refuse in order."""
         now = time.monotonic()
         self._journal.say_often(f"accept: {error.strerror}: connections wait in the backlog")
@@ -252,7 +252,7 @@ class Acceptor:
             except OSError:
                 pass
 
-    def _refuse_with_reserve(self, listener: socket.socket) -> None:
+    def _refuse_with_reserve(self, listener: Listener) -> None:
         """The reserve's place takes the connection, which is refused and lingers there."""
         if self._reserve < 0:
             return
@@ -262,7 +262,7 @@ class Acceptor:
             sock, address = listener.accept()
         except OSError:
             return
-        self._refuse(_Waiting(sock, peer_name(sock, address)), Reason.OUT_OF_DESCRIPTORS)
+        self._refuse(_Waiting(sock, peer_name(address)), Reason.OUT_OF_DESCRIPTORS)
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         new = _Waiting(sock, peer, self._stamps.accepted())

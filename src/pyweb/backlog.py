@@ -124,7 +124,7 @@ class Backlog:
                     break  # a worker was faster, or we have no descriptor; again soon
                 self._refused += 1
                 self._journal.say_often(f"reason {reason:d}: 503, {reason.meaning}")
-                self._desk.refuse(sock, peer_name(sock, address), self._patience, reason)
+                self._desk.refuse(sock, peer_name(address), self._patience, reason)
 
     def is_busy(self) -> bool:
         return bool(len(self._refusals))

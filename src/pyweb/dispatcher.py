@@ -359,6 +359,6 @@ def _correct(arrival: Arrival, now: float) -> None:
     if not 0 <= past.began <= now:
         past.began = now
     try:
-        arrival.peer = peer_name(arrival.sock, arrival.sock.getpeername())
+        arrival.peer = peer_name(arrival.sock.getpeername())
     except OSError:
         pass  # reset; it ends at once

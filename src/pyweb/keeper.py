@@ -193,6 +193,6 @@ def _socket(fd: int) -> socket.socket | None:
 
 def _peer(sock: socket.socket) -> str:
     try:
-        return peer_name(sock, sock.getpeername())
+        return peer_name(sock.getpeername())
     except OSError:
         return _GONE

@@ -169,8 +169,6 @@ class Transport:
         self.sock.close()
 
 
-def peer_name(sock: socket.socket, address: object) -> str:
+def peer_name(address: object) -> str:
     """The peer's address for the log; "unix:" for one without."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple):
-        return str(address[0])
-    return "unix:"
+    return str(address[0]) if isinstance(address, tuple) else "unix:"

@@ -236,7 +236,7 @@ class Worker:
             return False
         sock.setblocking(False)
         self._slot.add(CONNECTIONS, 1)
-        peer = peer_name(sock, address)
+        peer = peer_name(address)
         if self._shares and not self._admit(self._shares, sock, peer):
             return True
         self._serve(sock, peer, NEW)
