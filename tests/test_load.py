@@ -8,6 +8,8 @@ import subprocess
 import pytest
 from conftest import ServeFixture, Server, need, state_of, until
 
+from pyweb.parse import ENGINES
+
 
 def ab(server: Server, *options: str) -> dict[str, str]:
     """What ab reports, by the words before the colon."""
@@ -24,7 +26,9 @@ def page(site) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("keep_alive", [(), ("-k",)], ids=["connection each", "keep-alive"])
-@pytest.mark.parametrize("requests", ["1000", "10000"])
+@pytest.mark.parametrize(
+    ("engine", "requests"), [(ENGINES[0], "1000"), (ENGINES[0], "10000"), ("python", "1000")]
+)
 @pytest.mark.usefixtures("page")
 def test_the_article_s_load(
     serve: ServeFixture, engine: str, requests: str, keep_alive: tuple[str, ...]

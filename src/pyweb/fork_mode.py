@@ -197,7 +197,10 @@ class ForkMode:
         if self._doubt:
             self._doubt -= 1
             return False
-        return self._forks.strip()
+        if not self._forks.strip():
+            self._doubt = _MOST_DOUBT  # not at once again: it costs a look at all that is mapped
+            return False
+        return True
 
     def _fork_python(
         self, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
