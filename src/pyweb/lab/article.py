@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from . import limits, statistics, usage
 from . import load as loads
@@ -39,7 +39,7 @@ LOADS = {"ab -n 1000 -c 100": 1000, "ab -n 10000 -c 100": 10_000}
 POOL = "a pool of connections"
 # Of a pool that a client keeps.
 POOLED = 10
-_POOL_REQUESTS = {True: 500, False: 2000}
+_POOL_REQUESTS = {True: 300, False: 2000}
 # At the limit: twice as many clients as there may be processes.
 PROCESSES = 100
 # Until a server has said what it says when it starts.
@@ -67,6 +67,8 @@ class AtLimit:
 # Failed.
 Start = Callable[[str, int | None], AbstractContextManager[Guest]]
 Tick = Callable[[str], None]
+# What a run gives: one of ab's, or the two of a pool.
+R = TypeVar("R")
 Answer = dict[str, Any]
 
 
@@ -207,19 +209,22 @@ def _pool(start: Start, name: str, found: Article, block: int, requests: int) ->
     def anew(target: Target) -> Run:
         return loads.ab(target, requests=requests, concurrency=POOLED)
 
-    for run, times in ((kept, found.kept), (anew, found.anew)):
-        sound = _run(start, name, run, found.failures.setdefault(POOL, {}), found)
-        if sound is not None:
-            times.setdefault(name, {})[block] = 1e6 / sound.rate
+    def both(target: Target) -> tuple[Run, Run]:
+        return kept(target), anew(target)
+
+    sound = _run(start, name, both, found.failures.setdefault(POOL, {}), found)
+    if sound is not None:
+        for run, times in zip(sound, (found.kept, found.anew), strict=True):
+            times.setdefault(name, {})[block] = 1e6 / run.rate
 
 
 def _run(
     start: Start,
     name: str,
-    run: Callable[[Target], Run],
+    run: Callable[[Target], R],
     failures: dict[str, list[str]],
     found: Article,
-) -> Run | None:
+) -> R | None:
     """Of a fresh server. None: it has no figure, and why is noted."""
     started = False
     try:

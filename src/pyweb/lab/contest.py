@@ -42,7 +42,7 @@ ABOUT = {
 }
 # Of what a server has just carried.
 FRACTION = 0.5
-_SECONDS = {True: 1, False: 2}
+_SECONDS = {True: 0.5, False: 2.0}
 # For children that are ending when the load has ended.
 _REST = 0.1
 
@@ -83,6 +83,11 @@ class Contest:
         return statistics.shared_ratio(
             self.values(load, REFERENCES[load], "rate"), self.values(load, server, "rate")
         )
+
+    def last_rate(self, server: str) -> float | None:
+        """Requests/s that it carried of late, a connection for each."""
+        known = self.values(CLOSING, server, "rate")
+        return known[max(known)] if known else None
 
     @property
     def same(self) -> Estimate | None:
@@ -179,7 +184,7 @@ def _told(peer: Peer) -> dict[str, Any]:
 
 
 def _take_turn(
-    place: Place, peer: Peer, found: Contest, block: int, seconds: int, program: Path | None
+    place: Place, peer: Peer, found: Contest, block: int, seconds: float, program: Path | None
 ) -> None:
     started = False
     try:
@@ -223,11 +228,13 @@ def head_notes(head: bytes) -> list[str]:
     return lacking + ([f"answers with {version}"] if version != "HTTP/1.1" else [])
 
 
-def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -> Run | None:
+def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: float) -> Run | None:
     """What it carried with a connection for each request; None: not soundly."""
     target = Target(guest.port, f"/{NAME}", SIZE)
     runs: dict[str, Callable[[], Run]] = {
-        CLOSING: lambda: loads.ab_for(target, seconds=seconds, concurrency=CONCURRENCY),
+        CLOSING: lambda: loads.ab_for(
+            target, seconds=seconds, concurrency=CONCURRENCY, rate=found.last_rate(peer.name)
+        ),
     }
     if peer.keeps and shutil.which("wrk"):
         runs[KEPT] = lambda: loads.wrk(target, seconds=seconds, concurrency=CONCURRENCY)
@@ -247,7 +254,7 @@ def _loads(peer: Peer, guest: Guest, found: Contest, block: int, seconds: int) -
     return carried
 
 
-def _taken(run: Callable[[], Run], guest: Guest, seconds: int) -> tuple[Run, Taken]:
+def _taken(run: Callable[[], Run], guest: Guest, seconds: float) -> tuple[Run, Taken]:
     """Void."""
     memory: list[int | None] = []
     halfway = threading.Timer(seconds / 2, lambda: memory.append(guest.memory()))
@@ -266,7 +273,13 @@ def _taken(run: Callable[[], Run], guest: Guest, seconds: int) -> tuple[Run, Tak
 
 
 def _wait(
-    peer: Peer, guest: Guest, found: Contest, block: int, carried: Run, program: Path, seconds: int
+    peer: Peer,
+    guest: Guest,
+    found: Contest,
+    block: int,
+    carried: Run,
+    program: Path,
+    seconds: float,
 ) -> None:
     """At a share of what it has just carried; other arrivals in each block."""
     target = Target(guest.port, f"/{NAME}", SIZE)

@@ -15,6 +15,7 @@ and how often a void run is tried again (the caller says so).
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import socket
@@ -220,9 +221,15 @@ def ab(target: Target, *, requests: int = 2000, concurrency: int = 50) -> Run:
     return _passed("ab", report, opened)
 
 
-def ab_for(target: Target, *, seconds: int, concurrency: int = 50) -> Run:
-    """As ab, for so long, however many that are. Void, Missing."""
-    limits = ["-t", str(seconds), "-n", str(_NO_END), "-c", str(concurrency)]
+def ab_for(
+    target: Target, *, seconds: float, concurrency: int = 50, rate: float | None = None
+) -> Run:
+    """As ab, for so long, however many that are. ab counts whole seconds: less than one needs the
+    `rate` that is expected (requests/s), without which it is one. Void, Missing."""
+    if seconds < 1 and rate is not None:
+        requests = max(2 * concurrency, round(rate * seconds))
+        return ab(target, requests=requests, concurrency=concurrency)
+    limits = ["-t", str(math.ceil(seconds)), "-n", str(_NO_END), "-c", str(concurrency)]
     text, opened = _run([_tool("ab"), "-q", *limits, target.url], target)
     report = parse_ab(text)
     check_failures(report)
@@ -241,9 +248,12 @@ def ab_kept(
     return _passed("ab -k", report, opened)
 
 
-def _wrk(target: Target, seconds: int, concurrency: int, *, closing: bool) -> tuple[Report, int]:
+def _wrk(target: Target, seconds: float, concurrency: int, *, closing: bool) -> tuple[Report, int]:
     # One thread: with more, wrk takes CPUs that the server could use.
-    command = [_tool("wrk"), "-t", "1", "-c", str(concurrency), "-d", str(seconds), "--latency"]
+    command = [_tool("wrk"), "-t", "1", "-c", str(concurrency), "--latency"]
+    command += ["-d", str(math.ceil(seconds))]
+    if seconds < 1:  # of which it knows no part; at SIGINT it tells what it has
+        command = [_tool("timeout"), "--preserve-status", "-s", "INT", str(seconds), *command]
     if closing:
         command += ["-H", "Connection: close"]
     answer = answer_size(target, closing=closing)
@@ -256,14 +266,14 @@ def _wrk(target: Target, seconds: int, concurrency: int, *, closing: bool) -> tu
     return report, opened
 
 
-def wrk(target: Target, *, seconds: int = 1, concurrency: int = 50, stray: int = STRAY) -> Run:
+def wrk(target: Target, *, seconds: float = 1, concurrency: int = 50, stray: int = STRAY) -> Run:
     """Connections that are kept. Void, Missing."""
     report, opened = _wrk(target, seconds, concurrency, closing=False)
     check_kept(report, opened, concurrency, stray)
     return _passed("wrk", report, opened)
 
 
-def wrk_closing(target: Target, *, seconds: int = 1, concurrency: int = 50) -> Run:
+def wrk_closing(target: Target, *, seconds: float = 1, concurrency: int = 50) -> Run:
     """A connection for each request. Void, Missing."""
     report, opened = _wrk(target, seconds, concurrency, closing=True)
     check_opened(opened, report.requests)
@@ -313,7 +323,7 @@ def open_run(each: Sequence[Request], opened: int) -> OpenRun:
     )
 
 
-def saturation(target: Target, *, seconds: int = 2, concurrency: int = 50) -> Run:
+def saturation(target: Target, *, seconds: float = 2, concurrency: int = 50) -> Run:
     """As many requests as the server can answer, a connection for each: by wrk, and where there is
     none by ab. Void, Missing."""
     if shutil.which("wrk"):

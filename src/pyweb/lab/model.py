@@ -34,7 +34,7 @@ __all__ = ["Case", "Failed", "Findings", "Hooks", "Model", "measure"]
 _MAPPINGS = {True: (0, 100, 600), False: (0, 60, 250, 1000)}
 _PAGES = {True: (0, 3000, 25_600), False: (0, 2500, 25_000, 300_000)}
 _DESCRIPTORS = {True: (0, 200, 1200), False: (0, 100, 400, 1600)}
-_BLOCKS = {True: 9, False: 8}
+_BLOCKS = {True: 6, False: 8}
 # Of pages, where there is no memory for the highest.
 _MODEST = 50_000
 # What 1 GB needs: the process, its children's page tables, and room for everybody else.
@@ -168,7 +168,7 @@ def steps(*, quick: bool) -> int:
 
 
 def measure(programs: Programs, *, quick: bool, tick: Tick, cpu: int | None) -> Findings:
-    """Quick: some 20 s; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
+    """Quick: half a minute; else some 2 minutes, on a loaded machine up to 4. `tick`: called before
     each process, with its name. build.CannotBuild, Failed."""
     jobs, skipped = _jobs(quick), _skipped(quick)
     try:

@@ -264,4 +264,6 @@ OTHERS = (
 )  # fmt: skip
 
 PEERS = (*OWN, *OTHERS)
+# Of a quick run: the classes that there are, one or two of each.
+AT_A_GLANCE = (APACHE, "nginx", "mini_httpd", PLAIN, "http.server", "gunicorn")
 BY_NAME = {peer.name: peer for peer in PEERS}

@@ -37,12 +37,15 @@ def run_contest(session: Session) -> Answer:
     """Missing: no ab."""
     _need_ab()
     only: Sequence[str] = getattr(session.options, "only", ())
-    chosen = [*peers.OWN, *(one for one in peers.OTHERS if not only or one.name in only)]
+    wanted = only or (peers.AT_A_GLANCE if session.quick else [one.name for one in peers.OTHERS])
+    chosen = [*peers.OWN, *(one for one in peers.OTHERS if one.name in wanted)]
     blocks = session.plan().blocks
     with session.progress(contest.steps(chosen, blocks)) as tick:
         found = contest.measure(session.place, chosen, blocks, quick=session.quick, tick=tick)
     answer = found.as_data()
     answer["setting"] = contest.setting(len(os.sched_getaffinity(0)))
+    if without := [one.name for one in peers.OTHERS if one.name not in wanted and not only]:
+        answer["setting"].append(f"a quick run, so without {', '.join(without)}")
     _on_top(session, found.same, found.void, found.missing)
     session.say(*answer["setting"])
     for table in tell_peers.contest_tables(answer):

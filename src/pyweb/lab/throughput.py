@@ -34,17 +34,19 @@ SERVERS = {
 }
 # Of what saturates: from half on a queue begins to show.
 FRACTIONS = {True: (0.5,), False: (0.5, 0.7)}
-_SECONDS = {True: 1, False: 3}
+_SECONDS = {True: 0.5, False: 3.0}
 
 
 @dataclass
 class Throughput:
     """`rates`: load -> server -> requests/s by block. `latencies`: (server, share of its
-    saturation) -> share of requests -> seconds. `void`: runs that were thrown out, and why."""
+    saturation) -> share of requests -> seconds. `void`: runs that were thrown out, and why.
+    `saturated`: server -> what it carried last."""
 
     rates: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     waits: dict[tuple[str, float], list[dict[float, float]]] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
+    saturated: dict[str, loads.Run] = field(default_factory=dict)
 
     @property
     def servers(self) -> list[str]:
@@ -138,7 +140,7 @@ def _launcher(plan: Plan) -> tuple[str, ...]:
 def _loads(target: Target, quick: bool) -> dict[str, Callable[[], loads.Run]]:
     """Those whose tool is there; quick: one of each kind."""
     seconds = _SECONDS[quick]
-    requests = 300 * seconds
+    requests = round(300 * max(1.0, seconds))
     known: dict[str, tuple[str, Callable[[], loads.Run]]] = {
         "ab": ("ab", lambda: loads.ab(target, requests=requests)),
         "ab -k": ("ab", lambda: loads.ab_kept(target, requests=8 * requests)),
@@ -152,7 +154,8 @@ def _loads(target: Target, quick: bool) -> dict[str, Callable[[], loads.Run]]:
 def _wait(
     place: Place, target: Target, name: str, quick: bool, found: Throughput, block: int
 ) -> None:
-    """At shares of what it has just carried; other arrivals in each block."""
+    """At shares of what it has just carried (quick: carried first); other arrivals in each
+    block."""
     if not any(shutil.which(tool) for tool in ("ab", "wrk")):
         return
     try:
@@ -160,14 +163,17 @@ def _wait(
     except CannotBuild:
         return  # tools.missing tells it
     seconds = _SECONDS[quick]
-    saturated = _insist(lambda: loads.saturation(target, seconds=seconds), name, found)
-    if saturated is None:
-        return
+    if not (quick and name in found.saturated):
+        saturated = _insist(lambda: loads.saturation(target, seconds=seconds), name, found)
+        if saturated is None:
+            return
+        found.saturated[name] = saturated
+    carried = found.saturated[name]
     for fraction in FRACTIONS[quick]:
 
         def run(share: float = fraction) -> loads.OpenRun:
             return loads.latency_at(
-                share, saturated, target, program, seconds=seconds, seed=block + 1
+                share, carried, target, program, seconds=seconds, seed=block + 1
             )
 
         waits = _insist(run, f"{name}, open loop at {fraction:.0%}", found)
