@@ -8,7 +8,15 @@ import os
 
 from setuptools import Extension, setup
 
-MODULES = ("_fastparse", "_fastopen", "_fastsend", "_fastcache", "_fastserve", "_fastfork")
+MODULES = (
+    "_fastparse",
+    "_fastopen",
+    "_fastsend",
+    "_fastcache",
+    "_fastserve",
+    "_fastfork",
+    "_fastlane",
+)
 PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")
 FLAGS = ["-O2", "-fvisibility=hidden"]
 if os.environ.get("PYWEB_WERROR"):

@@ -367,7 +367,7 @@ def test_hostile_texts(serve: ServeFixture) -> None:
         slot = scoreboard._HEAD_SIZE
         evil = b"\x1b[2J\x07\r\n\xff\xe2\x80\xae" + b"x" * 300
         os.pwrite(fd, b"\xff" + evil[:255], slot + scoreboard.TEXT_AT)
-        os.pwrite(fd, b"\xff" + evil[:63], slot + scoreboard._PEER_AT)
+        os.pwrite(fd, b"\xff" + evil[:63], slot + scoreboard.PEER_AT)
         text = shown(server)
         assert "\\x1b[2J\\x07\\r\\n\\xff\\u202exx" in text
         assert "\r" not in text

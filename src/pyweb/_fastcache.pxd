@@ -8,7 +8,9 @@ cdef enum:
     MAX_KEY = 640
     MAX_GUARDS = 4
     ENTRY_SIZE = 2048
-    ENTRY_DATA = 1784
+    ENTRY_DATA = 1776
+    PLACE_SIZE = 8192   # of an entry and the content of a small file
+    MAX_BODY = PLACE_SIZE - ENTRY_SIZE
 
 # The fields that a decision may depend on: lower case, from cache.py.
 ctypedef struct Names:
@@ -40,6 +42,8 @@ ctypedef struct Entry:
     int header_at             # in data, behind key and paths
     int header_size
     int guards                # how many; the first is the file that is sent
+    int has_body              # the content stands behind the entry
+    int unused
     Guard guard[MAX_GUARDS]
     unsigned char data[ENTRY_DATA]
 
@@ -56,8 +60,10 @@ ctypedef struct Key:
 # 0: it has none, for it is too long.
 cdef int make_key(const unsigned char *data, const Head *head, const Names *names,
                   Key *key) noexcept nogil
-# 1: *found is a copy of the entry, whole. 0: there is none.
-cdef int find(const Table *table, const Key *key, Entry *found) noexcept nogil
+# Where it stands; *found is a copy of it, whole. NULL: there is none.
+cdef const Entry *find(const Table *table, const Key *key, Entry *found) noexcept nogil
+# 0: it has been written anew since it was found.
+cdef int copy_body(const Entry *place, const Entry *found, unsigned char *to) noexcept nogil
 
 cdef class Cache:
     cdef Table table

@@ -24,6 +24,9 @@ class Cache:
         offset: int,
         count: int,
         guards: Sequence[tuple[bytes, int, int, int, int, int]],
+        body: bytes | None = None,
     ) -> bool: ...
+
+LARGEST_BODY: int
 
 def size_of(entries: int) -> int: ...

@@ -113,7 +113,7 @@ cdef int make_key(const unsigned char *data, const Head *head, const Names *name
 
 cdef inline Entry *place_of(const Table *table, const Key *key, int way) noexcept nogil:
     cdef Py_ssize_t number = <Py_ssize_t>(key.digest % <unsigned long long>table.sets) * WAYS + way
-    return <Entry *>(table.memory + number * ENTRY_SIZE)
+    return <Entry *>(table.memory + number * PLACE_SIZE)
 
 
 cdef int is_sound(const Entry *entry) noexcept nogil:
@@ -129,10 +129,12 @@ cdef int is_sound(const Entry *entry) noexcept nogil:
     for i in range(entry.guards):
         if not entry.key_size <= entry.guard[i].path < entry.header_at:
             return 0
+    if entry.has_body and entry.count > MAX_BODY:
+        return 0
     return entry.header_at > 0 and entry.data[entry.header_at - 1] == 0 and entry.count >= 0
 
 
-cdef int find(const Table *table, const Key *key, Entry *found) noexcept nogil:
+cdef const Entry *find(const Table *table, const Key *key, Entry *found) noexcept nogil:
     cdef const Entry *entry
     cdef unsigned long long turn
     cdef int way
@@ -147,8 +149,15 @@ cdef int find(const Table *table, const Key *key, Entry *found) noexcept nogil:
             continue
         if (found.key_size == key.size and is_sound(found)
                 and memcmp(found.data, key.text, key.size) == 0):
-            return 1
-    return 0
+            return entry
+    return NULL
+
+
+cdef int copy_body(const Entry *place, const Entry *found, unsigned char *to) noexcept nogil:
+    """`found`: as find has judged it."""
+    memcpy(to, <const unsigned char *>place + ENTRY_SIZE, found.count)
+    pyweb_fence()
+    return pyweb_load(&place.turn) == found.turn
 
 
 cdef Entry *place_for(Table *table, const Key *key) noexcept nogil:
@@ -166,13 +175,15 @@ cdef Entry *place_for(Table *table, const Key *key) noexcept nogil:
     return oldest
 
 
-cdef void write(Entry *place, const Entry *made) noexcept nogil:
+cdef void write(Entry *place, const Entry *made, const char *body) noexcept nogil:
     """Odd while it is being written. A writer that died there left it odd: so it stays, until it
     is written again."""
     cdef unsigned long long turn = place.turn | 1
     pyweb_store(&place.turn, turn)
     pyweb_fence()
     memcpy(<unsigned char *>place + 8, <const unsigned char *>made + 8, sizeof(Entry) - 8)
+    if made.has_body:
+        memcpy(<unsigned char *>place + ENTRY_SIZE, body, made.count)
     pyweb_store(&place.turn, turn + 1)
 
 
@@ -185,7 +196,7 @@ cdef class Cache:
         PyObject_GetBuffer(memory, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         self.writable = writable
         self.table.memory = <unsigned char *>self.view.buf
-        self.table.sets = self.view.len // (ENTRY_SIZE * WAYS)
+        self.table.sets = self.view.len // (PLACE_SIZE * WAYS)
         if self.table.sets < 1:
             raise ValueError("no room for a cache")
         self.limits.line, self.limits.head, self.limits.fields = limits
@@ -216,12 +227,15 @@ cdef class Cache:
         """When (monotonic_ns) the decision for `head` was made; 0: there is none."""
         cdef Key key
         cdef Entry entry
-        return entry.decided if self.key_of(head, &key) and find(&self.table, &key, &entry) else 0
+        is_there = self.key_of(head, &key) and find(&self.table, &key, &entry) != NULL
+        return entry.decided if is_there else 0
 
     def put(self, bytes head not None, long long decided, int status, int reason, bint keeps,
-            bytes header not None, int date_at, long long offset, long long count, guards):
+            bytes header not None, int date_at, long long offset, long long count, guards,
+            bytes body=None):
         """Keep a decision. guards: (path, device, inode, size, modified, changed) of each file
-        that it has found, the one that is sent first. False: it is too long to be kept."""
+        that it has found, the one that is sent first. body: what is sent of it, if that is known.
+        False: it is too long to be kept."""
         cdef Key key
         cdef Entry made
         if not self.writable:
@@ -237,7 +251,9 @@ cdef class Cache:
             return False
         memcpy(made.data + made.header_at, PyBytes_AS_STRING(header), len(header))
         made.header_size = <int>len(header)
-        write(place_for(&self.table, &key), &made)
+        made.has_body = body is not None and 0 < len(body) == count <= MAX_BODY
+        write(place_for(&self.table, &key), &made,
+              PyBytes_AS_STRING(body) if made.has_body else NULL)
         return True
 
 
@@ -257,4 +273,8 @@ cdef int put_guards(Entry *made, guards):
 
 def size_of(Py_ssize_t entries):
     """Bytes of memory for so many."""
-    return max(<Py_ssize_t>1, (entries + WAYS - 1) // WAYS) * WAYS * ENTRY_SIZE
+    return max(<Py_ssize_t>1, (entries + WAYS - 1) // WAYS) * WAYS * PLACE_SIZE
+
+
+# Bytes of a content that is kept; a larger one is read from its file each time.
+LARGEST_BODY = MAX_BODY

@@ -1,7 +1,7 @@
 # A conversation that repeats decisions: see _fastserve.pyx.
 
-from pyweb._fastcache cimport Names, Table
-from pyweb._fastparse cimport Limits
+from pyweb._fastcache cimport Entry, Key, Names, Table
+from pyweb._fastparse cimport Head, Limits
 
 cdef enum:
     # The most of a head that is looked at, and of a header that is sent.
@@ -48,6 +48,66 @@ ctypedef struct Line:
     int size
     int full
     unsigned char text[4096]
+
+cdef extern from *:
+    """
+    #ifndef PYWEB_TIMES
+    #define PYWEB_TIMES
+    struct pyweb_times { long long second, offset_of, offset; char date[32], log_time[40]; };
+    #endif
+    """
+    # The texts of a second, and how far local time is ahead of it: of one thread.
+    ctypedef struct Times "struct pyweb_times":
+        long long second
+        long long offset_of
+        long long offset
+        char date[32]
+        char log_time[40]
+
+# One request, from its first byte on. In the order in which it saves pages: of each array mostly
+# the beginning is used, and in a new process each page costs a fault (4 us where a host manages
+# page tables too); what is large comes last.
+ctypedef struct Exchange:
+    const Ground *ground
+    const Peer *peer
+    long long *slot
+    long long *record
+    Times *times
+    unsigned int *mark        # of a worker's ledger; NULL: the slot is this connection's own
+    unsigned int served       # above the mark
+    char *note                # in the ledger, what is served; so many bytes
+    int note_size
+    unsigned char *body       # room for PYWEB_SMALL_BODY bytes
+    const Entry *place        # where the entry was found
+    int sock
+    int size                  # bytes that were looked at
+    int head_size
+    int is_taken              # they were taken from the socket
+    int file
+    int referer               # which of the head's fields; -1: none
+    int user_agent
+    long long began
+    long long sent
+    int torn                  # the last line of the log was cut short
+    int alone
+    int reason
+    Key key
+    unsigned char taken[1024]
+    unsigned char header[MAX_HEADER]
+    Line line
+    unsigned char data[MAX_HEAD]
+    Entry entry
+    Head head
+
+cdef enum:
+    DONE, AGAIN, MISS, OWED
+
+# Of what stands in x.data. DONE, AGAIN: answered and logged, the connection ends or goes on. MISS:
+# nothing of it is answered. OWED: x.sent bytes have left, and nothing is logged.
+cdef int exchange(Exchange *x) noexcept nogil
+
+# What a second is called, before it is said: by whoever has a heap.
+cdef void keep_time(Times *times) noexcept nogil
 
 # What the conversation leaves to Python. owed: an answer of which `sent` bytes have left.
 ctypedef struct Rest:

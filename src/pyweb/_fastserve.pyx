@@ -14,9 +14,9 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy, strlen
 
-from pyweb._fastparse cimport Head, Span, scan_head
-from pyweb._fastcache cimport Cache, Entry, Guard, Key, find, make_key
-from pyweb import _pysend, scoreboard, stamps
+from pyweb._fastparse cimport Span, scan_head
+from pyweb._fastcache cimport Cache, Guard, copy_body, find, make_key
+from pyweb import _pysend, ledger, scoreboard, stamps
 
 cdef extern from *:
     """
@@ -239,8 +239,6 @@ cdef extern from *:
     /* Of this second, as text: clock.py's and accesslog.py's, held against them by a test. Not by
        the C library: it allocates, and a child may be without a heap. Where local time stands is
        asked by the parent, once a second; a child that lives longer keeps to that. */
-    static long long pyweb_second = -1, pyweb_offset_of = -1, pyweb_offset;
-    static char pyweb_date[32], pyweb_log_time[40];
 
     static void pyweb_two(char *to, long long value) {
         to[0] = (char)('0' + value / 10 % 10);
@@ -278,53 +276,53 @@ cdef extern from *:
         to[2] = to[6] = between;
     }
 
-    static void pyweb_render_date(long long second) {
+    static void pyweb_render_date(char *to, long long second) {
         struct pyweb_day day = pyweb_day_of(second / 86400);
-        memcpy(pyweb_date, &"SunMonTueWedThuFriSat"[3 * day.weekday], 3);
-        memcpy(pyweb_date + 3, ", ", 2);
-        pyweb_put_date(pyweb_date + 5, &day, ' ');
-        pyweb_date[16] = ' ';
-        pyweb_clock_text(pyweb_date + 17, second % 86400);
-        memcpy(pyweb_date + 25, " GMT", 5);
+        memcpy(to, &"SunMonTueWedThuFriSat"[3 * day.weekday], 3);
+        memcpy(to + 3, ", ", 2);
+        pyweb_put_date(to + 5, &day, ' ');
+        to[16] = ' ';
+        pyweb_clock_text(to + 17, second % 86400);
+        memcpy(to + 25, " GMT", 5);
     }
 
-    static void pyweb_render_log_time(long long second) {
-        long long local = second + pyweb_offset, offset = llabs(pyweb_offset) / 60;
+    static void pyweb_render_log_time(char *to, long long second, long long ahead) {
+        long long local = second + ahead, offset = llabs(ahead) / 60;
         struct pyweb_day day = pyweb_day_of(local / 86400);
-        pyweb_log_time[0] = '[';
-        pyweb_put_date(pyweb_log_time + 1, &day, '/');
-        pyweb_log_time[12] = ':';
-        pyweb_clock_text(pyweb_log_time + 13, local % 86400);
-        pyweb_log_time[21] = ' ';
-        pyweb_log_time[22] = pyweb_offset < 0 ? '-' : '+';
-        pyweb_two(pyweb_log_time + 23, offset / 60);
-        pyweb_two(pyweb_log_time + 25, offset % 60);
-        memcpy(pyweb_log_time + 27, "]", 2);
+        to[0] = '[';
+        pyweb_put_date(to + 1, &day, '/');
+        to[12] = ':';
+        pyweb_clock_text(to + 13, local % 86400);
+        to[21] = ' ';
+        to[22] = ahead < 0 ? '-' : '+';
+        pyweb_two(to + 23, offset / 60);
+        pyweb_two(to + 25, offset % 60);
+        memcpy(to + 27, "]", 2);
     }
 
-    static void pyweb_render_time(long long second) {
-        if (second == pyweb_second)
+    static void pyweb_render_times(struct pyweb_times *times, long long second) {
+        if (second == times->second)
             return;
-        pyweb_second = second;
-        pyweb_render_date(second);
-        pyweb_render_log_time(second);
+        times->second = second;
+        pyweb_render_date(times->date, second);
+        pyweb_render_log_time(times->log_time, second, times->offset);
     }
 
-    static void pyweb_set_offset(long long offset) {
-        pyweb_offset = offset;
-        pyweb_second = pyweb_offset_of = -1;
+    static void pyweb_set_offset(struct pyweb_times *times, long long offset) {
+        times->offset = offset;
+        times->second = times->offset_of = -1;
     }
 
-    /* Before a fork. */
-    static void pyweb_ask_offset(long long second) {
+    /* By whoever has a heap. */
+    static void pyweb_ask_offset(struct pyweb_times *times, long long second) {
         time_t now = (time_t)second;
         struct tm parts;
-        if (second == pyweb_offset_of || !localtime_r(&now, &parts))
+        if (second == times->offset_of || !localtime_r(&now, &parts))
             return;
-        pyweb_offset_of = second;
-        pyweb_offset = parts.tm_gmtoff;
-        pyweb_second = -1;
-        pyweb_render_time(second);
+        times->offset_of = second;
+        times->offset = parts.tm_gmtoff;
+        times->second = -1;
+        pyweb_render_times(times, second);
     }
     """
     ctypedef struct Identity "struct pyweb_identity":
@@ -337,8 +335,6 @@ cdef extern from *:
     const int CLOCK_MONOTONIC
     const int CLOCK_REALTIME
     const int SHUT_WR
-    char *pyweb_date
-    char *pyweb_log_time
     long long pyweb_clock(int which) nogil
     int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) nogil
     Py_ssize_t pyweb_peek(int sock, void *data, size_t size) nogil
@@ -354,9 +350,9 @@ cdef extern from *:
                                long long offset, long long count) nogil
     long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
     void pyweb_wish(int way, const void *head, size_t size) nogil
-    void pyweb_render_time(long long second) nogil
-    void pyweb_ask_offset(long long second) nogil
-    void pyweb_set_offset(long long offset) nogil
+    void pyweb_render_times(Times *times, long long second) nogil
+    void pyweb_ask_offset(Times *times, long long second) nogil
+    void pyweb_set_offset(Times *times, long long offset) nogil
     int pyweb_wait_for_room(int sock, long long until) nogil
     Py_ssize_t pyweb_send_some(int sock, const void *data, size_t size) nogil
     void pyweb_discard(int sock, int silence) nogil
@@ -388,36 +384,16 @@ cdef int HEADER_SENT = stamps.HEADER_SENT
 cdef int BODY_SENT = stamps.BODY_SENT
 cdef int LOGGED = stamps.LOGGED
 cdef int EXIT = stamps.EXIT
+# What a ledger's word says, by state; and as ledger.py counts requests in it.
+cdef unsigned int MARKS[16]
+cdef unsigned int SENDING = ledger.SENDING
+cdef unsigned int ONE_SERVED = ledger.ONE_SERVED
+for _state, _mark in enumerate(ledger.MARKS):
+    MARKS[_state] = _mark
 
-# One request, from its first byte on. In the order in which it saves pages: of each array mostly
-# the beginning is used, and in a new process each page costs a fault (4 us where a host manages
-# page tables too); what is large comes last.
-ctypedef struct Exchange:
-    const Ground *ground
-    const Peer *peer
-    long long *slot
-    long long *record
-    int sock
-    int size                  # bytes that were peeked at
-    int head_size
-    int file
-    int referer               # which of the head's fields; -1: none
-    int user_agent
-    long long began
-    long long sent
-    int torn                  # the last line of the log was cut short
-    int alone
-    int reason
-    Key key
-    unsigned char taken[1024]
-    unsigned char header[MAX_HEADER]
-    Line line
-    unsigned char data[MAX_HEAD]
-    Entry entry
-    Head head
-
-cdef enum:
-    DONE, AGAIN, MISS, OWED
+# Of the children that are forked here; who serves beside other threads has its own.
+cdef Times TIMES
+TIMES.second = TIMES.offset_of = -1
 
 
 cdef inline void mark(long long *record, int word) noexcept nogil:
@@ -432,6 +408,18 @@ cdef void say(long long *slot, const unsigned char *text, Py_ssize_t size) noexc
         size = TEXT - 1
     place[0] = <unsigned char>size
     memcpy(place + 1, text, size)
+
+
+cdef void keep_time(Times *times) noexcept nogil:
+    pyweb_ask_offset(times, pyweb_clock(CLOCK_REALTIME) // 1000000000)
+
+
+cdef void tell(Exchange *x, int state) noexcept nogil:
+    """As Slot.set(STATE), or, where many share a slot, as Seat.set."""
+    if x.mark:
+        x.mark[0] = x.served | MARKS[state]
+    else:
+        x.slot[STATE] = state
 
 
 # Looking.
@@ -473,7 +461,8 @@ cdef int look_up(Exchange *x) noexcept nogil:
         return 0
     if not make_key(x.data, &x.head, &x.ground.names, &x.key) or not find_logged(x):
         return 0
-    if not find(&x.ground.table, &x.key, &x.entry):
+    x.place = find(&x.ground.table, &x.key, &x.entry)
+    if x.place == NULL:
         return 0
     age = x.began - x.entry.decided
     if age >= x.ground.good:
@@ -505,9 +494,10 @@ cdef int open_file(Exchange *x) noexcept nogil:
 
 
 cdef int is_still_so(Exchange *x) noexcept nogil:
-    """Every file that the decision has found is still what it was; the one to be sent is open."""
+    """Every file that the decision has found is still what it was; the one to be sent is open,
+    unless its content is known."""
     cdef int i
-    if x.entry.count:
+    if x.entry.count and not x.entry.has_body:
         if not open_file(x):
             return 0
     elif not path_is_same(x, 0):
@@ -520,9 +510,9 @@ cdef int is_still_so(Exchange *x) noexcept nogil:
 
 cdef void make_header(Exchange *x) noexcept nogil:
     memcpy(x.header, x.entry.data + x.entry.header_at, x.entry.header_size)
-    pyweb_render_time(pyweb_clock(CLOCK_REALTIME) // 1000000000)
+    pyweb_render_times(x.times, pyweb_clock(CLOCK_REALTIME) // 1000000000)
     if x.entry.date_at >= 0:
-        memcpy(x.header + x.entry.date_at, pyweb_date, 29)
+        memcpy(x.header + x.entry.date_at, x.times.date, 29)
 
 
 # Answering.
@@ -533,25 +523,45 @@ cdef int whole_size(const Exchange *x) noexcept nogil:
 
 cdef void begin(Exchange *x) noexcept nogil:
     """From here on the answer is certain: the head is taken, and the client is owed it."""
-    cdef int left = x.head_size
+    cdef int left = 0 if x.is_taken else x.head_size
     while left > 0:
         pyweb_take(x.sock, x.taken, min(left, <int>sizeof(x.taken)))
         left -= <int>sizeof(x.taken)
     say(x.slot, x.data + x.head.method.start, x.head.target.end - x.head.method.start)
-    x.slot[STATE] = ANSWERING
     x.slot[SENT] = 1
+    if x.mark:
+        begin_among_many(x)
+    else:
+        x.slot[STATE] = ANSWERING
 
 
-cdef int send_small(Exchange *x) noexcept nogil:
-    """0: the file could not be read, and nothing has happened."""
-    cdef char body[32768]
-    if x.entry.count and not pyweb_read_whole(x.file, body, x.entry.count, x.entry.offset):
-        return 0
+cdef void begin_among_many(Exchange *x) noexcept nogil:
+    """As Seat: what is said first, the mark last."""
+    cdef Py_ssize_t size = min(x.head.target.end - x.head.method.start, x.note_size - 1)
+    memcpy(x.note, x.data + x.head.method.start, size)
+    x.note[size] = 0
+    x.served += ONE_SERVED
+    x.mark[0] = x.served | SENDING
+
+
+cdef int fetch_body(Exchange *x) noexcept nogil:
+    if x.entry.has_body:
+        return copy_body(x.place, &x.entry, x.body)
+    return pyweb_read_whole(x.file, <char *>x.body, x.entry.count, x.entry.offset)
+
+
+cdef int respond_small(Exchange *x) noexcept nogil:
+    """MISS: the file could not be read, and nothing has happened."""
+    if x.entry.count and not fetch_body(x):
+        return MISS
     begin(x)
-    x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, body, x.entry.count)
-    if x.sent < whole_size(x):
-        x.reason = send_rest(x, body)
-    return 1
+    x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, x.body, x.entry.count)
+    if x.sent == whole_size(x):
+        return AGAIN
+    if x.mark:
+        return OWED   # others must not wait for this one
+    x.reason = send_rest(x, <const char *>x.body)
+    return AGAIN
 
 
 cdef int send_rest(Exchange *x, const char *body) noexcept nogil:
@@ -595,8 +605,8 @@ cdef int respond(Exchange *x) noexcept nogil:
         return MISS
     if x.entry.count > PYWEB_SMALL_BODY:
         verdict = respond_large(x)
-    elif not send_small(x):
-        verdict = MISS
+    else:
+        verdict = respond_small(x)
     if verdict != AGAIN:
         return verdict
     mark(x.record, HEADER_SENT)
@@ -673,7 +683,7 @@ cdef void render_line(const Exchange *x, Line *line, long long size) noexcept no
     put(line, b"\n", x.torn)   # behind half a line, one of its own
     put(line, x.peer.text, x.peer.size)
     put(line, b" - - ", 5)
-    put(line, pyweb_log_time, strlen(pyweb_log_time))
+    put(line, x.times.log_time, strlen(x.times.log_time))
     put(line, b' "', 2)
     put_escaped(line, &x.ground.escapes, x.data + x.head.method.start,
                 x.head.target.end - x.head.method.start)
@@ -714,7 +724,7 @@ cdef int exchange(Exchange *x) noexcept nogil:
     if not look_up(x):
         return MISS
     mark(x.record, PARSED)
-    x.slot[STATE] = READING
+    tell(x, READING)
     verdict = MISS
     if is_still_so(x):
         mark(x.record, OPENED)
@@ -770,10 +780,12 @@ cdef int park(const Exchange *x, long long requests) noexcept nogil:
 cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
                long long *record, Rest *rest, int alone) noexcept nogil:
     cdef Exchange x
+    cdef unsigned char body[32768]
     cdef int ready, sock_ready, told, verdict
     x.ground, x.sock, x.peer, x.slot, x.record, x.alone = ground, sock, peer, slot, record, alone
+    x.times, x.mark, x.body = &TIMES, NULL, body
     rest.owed = 0
-    x.torn = 0
+    x.torn = x.is_taken = 0
     while True:
         slot[STATE] = IDLE
         ready = pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told)
@@ -872,7 +884,7 @@ cdef class Repeater:
             if turn.record[NUMBER] != number:
                 turn.record = NULL   # the ring has come round: it is another's
         turn.rest.requests = requests
-        pyweb_ask_offset(pyweb_clock(CLOCK_REALTIME) // 1000000000)
+        keep_time(&TIMES)
         return 0
 
     def serve(self, int sock, bytes peer not None, Py_ssize_t slot_at, long long requests=0,
@@ -904,8 +916,7 @@ cdef object rest_of(const Turn *turn):
 def times(long long second, long long offset):
     """For the tests alone: the date and the log's time of a second, where local time is `offset`
     seconds ahead."""
-    pyweb_set_offset(offset)
-    pyweb_render_time(second)
-    date, log = bytes(pyweb_date), bytes(pyweb_log_time)
-    pyweb_set_offset(0)
-    return date, log
+    cdef Times times
+    pyweb_set_offset(&times, offset)
+    pyweb_render_times(&times, second)
+    return bytes(times.date), bytes(times.log_time)

@@ -30,6 +30,8 @@ NAMES = (
 FRESH, GOOD = 0.5, 1.0
 # A head that is longer is left to Python.
 LONGEST_HEAD = 4096
+# ns: a kernel's clock of files may stand still for so long (a tick is 10 ms at most).
+_SETTLED = 50_000_000
 
 _STATUSES = (200, 206, 304)
 _DATE = b"Date: "
@@ -39,9 +41,9 @@ _DATE_SIZE = 29
 class Entry:
     """A decision as it is kept. `files`: (path, device, inode, size, mtime and ctime in ns) of
     what it has found, the one that is sent first; `date_at`: where in `header` the date stands,
-    -1: nowhere."""
+    -1: nowhere; `body`: what is sent of the file, None: it has to be read each time."""
 
-    __slots__ = ("count", "date_at", "files", "header", "keeps", "offset", "status")
+    __slots__ = ("body", "count", "date_at", "files", "header", "keeps", "offset", "status")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Entry:
         files: list[Found],
         offset: int,
         count: int,
+        body: bytes | None,
     ) -> None:
         self.status = status
         self.header = header
@@ -60,6 +63,7 @@ class Entry:
         self.files = files
         self.offset = offset
         self.count = count
+        self.body = body
 
 
 Found = tuple[bytes, int, int, int, int, int]
@@ -107,14 +111,20 @@ class Decider:
 
     answer   Router.answer, of a site whose root is `root`
     extra    --header
+    largest  bytes of a content that is kept
     """
 
     def __init__(
-        self, answer: Callable[[Head], Response], root: RecordingRoot, extra: Fields
+        self,
+        answer: Callable[[Head], Response],
+        root: RecordingRoot,
+        extra: Fields,
+        largest: int = 0,
     ) -> None:
         self._answer = answer
         self._root = root
         self._extra = extra
+        self._largest = largest
 
     def entry(self, head: Head) -> Entry | None:
         self._root.opened.clear()
@@ -137,7 +147,18 @@ class Decider:
         slices = response.parts if head.method == b"GET" else ()
         body = slices[0] if slices else None
         offset, count = (body.offset, len(body)) if isinstance(body, FileBody) else (0, 0)
-        return Entry(response.status, header, _date_at(header), keeps, files, offset, count)
+        known = self._content(body, files[0]) if isinstance(body, FileBody) else None
+        return Entry(response.status, header, _date_at(header), keeps, files, offset, count, known)
+
+    def _content(self, body: FileBody, file: Found) -> bytes | None:
+        """None: it is too large, or was changed so lately that a change while it is read might
+        leave the file's times as they are."""
+        now = time.time_ns()
+        if not 0 < len(body) <= self._largest or max(file[4:]) > now - _SETTLED:
+            return None
+        data = os.pread(body.fd, len(body), body.offset)
+        is_same = len(data) == len(body) and _found(file[0], os.fstat(body.fd)) == file
+        return data if is_same else None
 
     def _files(self, response: Response) -> list[Found]:
         """Of all that were found, the one that is sent first."""

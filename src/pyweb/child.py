@@ -213,7 +213,7 @@ class Child:
             record.mark(CHILD)
         code = EXIT_DEFECT
         try:
-            files = (owed.file,) if owed and owed.file >= 0 else ()
+            files = owed.files() if owed else ()
             become_a_child({sock.fileno(), *self._keep, *files}, term=self._drain, end=_end)
             clock = None
             if self._service.config.timeout_request:

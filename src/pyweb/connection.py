@@ -82,7 +82,8 @@ NEW = Past()
 
 class Owed:
     """An answer that has been begun by others: its head and header, of what it is a slice, and how
-    many bytes of header and slice have left. The file (-1: none) is ours to close."""
+    many bytes of header and slice have left. The file (-1: none) is ours to close; or it is the
+    slice itself."""
 
     __slots__ = (
         "began", "count", "file", "head", "header", "keeps", "offset", "sent", "status",
@@ -94,7 +95,7 @@ class Owed:
         header: bytes,
         status: int,
         keeps: bool,
-        file: int,
+        file: int | bytes,
         offset: int,
         count: int,
         sent: int,
@@ -110,9 +111,24 @@ class Owed:
         self.sent = sent
         self.began = began
 
+    def parts(self) -> tuple[Part, ...]:
+        if not self.count:
+            return ()
+        file = self.file
+        return (file if isinstance(file, bytes) else FileBody(file, self.offset, self.count),)
 
-# What was done in C: requests answered, and what Owed is made of.
-Progress = tuple[int, tuple[bytes, bytes, int, bool, int, int, int, int, float] | None]
+    def files(self) -> tuple[int, ...]:
+        return (self.file,) if isinstance(self.file, int) and self.file >= 0 else ()
+
+    def close(self) -> None:
+        for fd in self.files():
+            os.close(fd)
+
+
+# What Owed is made of.
+Owing = tuple[bytes, bytes, int, bool, int | bytes, int, int, int, float]
+# What was done in C: requests answered, and what is owed.
+Progress = tuple[int, Owing | None]
 
 
 class Connection:
@@ -123,6 +139,8 @@ class Connection:
     drained   set by the driver: the answer that is being made is the last
     record    of when what happened, in the first exchange
     owed      an answer that has to be finished first
+    received  bytes that others have taken from the socket
+    repeats   the last answer was such that it may be repeated
     """
 
     def __init__(
@@ -136,7 +154,9 @@ class Connection:
         peeks: bool = False,
         record: Record = NOTHING,
         owed: Owed | None = None,
+        received: bytes = b"",
     ) -> None:
+        self.repeats = False
         self._owed = owed
         self.peer = peer
         self.drained = False
@@ -146,7 +166,7 @@ class Connection:
         self._slot = slot
         self._peeks = peeks and transport.can_peek
         self._record = self._whole = record
-        self._buffer = b""
+        self._buffer = received
         self._past = past
         self._head_began = past.began
         self._seen = b""  # of a head that is not whole; what stays in the kernel
@@ -209,6 +229,15 @@ class Connection:
         seen = self._seen
         return Past(self._requests, self._head_began, len(seen), _is_owed(seen), tries)
 
+    @property
+    def family(self) -> int:
+        """Of its address."""
+        return self._transport.sock.family
+
+    def part(self) -> int:
+        """Where it idles: for who goes on without it, the descriptor; with `past`."""
+        return self._transport.detach()
+
     # One exchange: a request and its answer. True: another may follow.
 
     def _exchange(self) -> Steps[bool]:
@@ -244,7 +273,7 @@ class Connection:
     def _finish(self, owed: Owed) -> Steps[bool]:
         """Of a request that has been understood, and whose decision was repeated."""
         self._began, self._begun = owed.began, True
-        parts = (FileBody(owed.file, owed.offset, owed.count),) if owed.count else ()
+        self.repeats = True
         [head, _] = self._service.parser.parse(owed.head) or (None, 0)
         if head is not None:
             self._understood(head)
@@ -252,17 +281,23 @@ class Connection:
         try:
             return (
                 yield from self._deliver(
-                    Response(owed.status), owed.header, parts, head, True, owed.keeps, owed.sent
+                    Response(owed.status),
+                    owed.header,
+                    owed.parts(),
+                    head,
+                    True,
+                    owed.keeps,
+                    owed.sent,
                 )
             )
         finally:
-            if owed.file >= 0:
-                os.close(owed.file)
+            owed.close()
 
     def _wish(self, head: Head, response: Response) -> None:
         """That the decision be repeated where the same is asked again."""
         wishes = self._service.wishes
-        if wishes is not None and may_be_repeated(head, response):
+        self.repeats = wishes is not None and may_be_repeated(head, response)
+        if wishes is not None and self.repeats:
             try:
                 wishes.send(self._raw)
             except OSError:

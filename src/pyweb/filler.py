@@ -37,6 +37,7 @@ class Writable(Protocol):
         offset: int,
         count: int,
         guards: list[tuple[bytes, int, int, int, int, int]],
+        body: bytes | None,
     ) -> bool: ...
 
 
@@ -97,4 +98,5 @@ class Filler:
             entry.offset,
             entry.count,
             entry.files,
+            entry.body,
         )

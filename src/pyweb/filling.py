@@ -61,9 +61,9 @@ class Filling:
     def lives(self) -> bool:
         return bool(self._helper.pid)
 
-    def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> None:
-        """If it was the filler."""
-        self._helper.bury(pid, code, usage, obituaries)
+    def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> bool:
+        """Was it the filler?"""
+        return self._helper.bury(pid, code, usage, obituaries)
 
     def drain(self) -> None:
         self._helper.drain()

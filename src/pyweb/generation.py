@@ -31,12 +31,13 @@ from .fork_mode import ForkMode, Forks
 from .handover import Handover, read_all
 from .introduce import introduction
 from .journal import Journal, Sink, complain
+from .lane import Lanes
 from .listen import Listener
 from .master import Master
 from .parse import ENGINES
 from .pool_mode import PoolMode, slots_of
 from .refuse import Refusals
-from .repeating import repeating, why_not
+from .repeating import lanes, repeating, why_not
 from .route import Router
 from .scoreboard import DISPATCHER, Scoreboard
 from .service import Service
@@ -110,7 +111,7 @@ class _Ground:
         try:
             self.lifeline, self.lifeline_of_master = os.pipe()
             self.board = Scoreboard(
-                slots_of(config) if config.mode != "fork" else config.max_connections + 2,
+                slots_of(config) + 1 if config.mode != "fork" else config.max_connections + 2,
                 generation=given.generation,
                 supervisor=given.supervisor,
             )
@@ -167,8 +168,19 @@ def _repeating(
         return None, None
 
 
+def _lanes(ground: _Ground) -> tuple[Filling, Lanes] | tuple[None, None]:
+    if why_not(ground.service, ground.root):
+        return None, None
+    try:
+        return lanes(ground.service, ground.root, ground.board, ground.shared, ground.lifeline)
+    except OSError as error:
+        ground.service.journal.say(f"no cache: {error.strerror}: each answer is decided anew")
+        return None, None
+
+
 def _pooling(ground: _Ground, listeners: list[Listener]) -> tuple[PoolMode, Backlog]:
     service = ground.service
+    filling, found = _lanes(ground)
     pool = PoolMode(
         service.config,
         service,
@@ -177,6 +189,8 @@ def _pooling(ground: _Ground, listeners: list[Listener]) -> tuple[PoolMode, Back
         keep=ground.shared,
         scoreboard=ground.board,
         journal=service.journal,
+        filling=filling,
+        lanes=found,
     )
     backlog = Backlog(
         service.config,

@@ -18,19 +18,19 @@ from .scoreboard import SENT, STATE, Slot
 # not known; all has, and the client has not yet taken it.
 NOBODY, QUIET, OWED, SENDING, ANSWERED, LINGERS = range(6)
 
-_MARKS = [NOBODY] * len(scoreboard.STATE_NAMES)
-_MARKS[scoreboard.IDLE] = QUIET
-_MARKS[scoreboard.READING] = _MARKS[scoreboard.ANSWERING] = OWED
-_MARKS[scoreboard.LINGERING] = LINGERS
+MARKS = [NOBODY] * len(scoreboard.STATE_NAMES)
+MARKS[scoreboard.IDLE] = QUIET
+MARKS[scoreboard.READING] = MARKS[scoreboard.ANSWERING] = OWED
+MARKS[scoreboard.LINGERING] = LINGERS
 
 # A word: the mark, and above it how many requests have been served (after 2^29 anew).
 _MARK = 7
-_ONE_SERVED = _MARK + 1
+ONE_SERVED = _MARK + 1
 _WORD = (1 << 32) - 1
 # Descriptors beyond are not covered.
-_MOST = 65536
+LIMIT = 65536
 # Room for a request, method and target, and the NUL that ends it and that neither can have.
-_TEXT = 256
+TEXT = 256
 
 
 class Entry:
@@ -56,9 +56,9 @@ class Ledger:
     """
 
     def __init__(self, limit: int, workers: int = 1) -> None:
-        self.limit = min(limit, _MOST)
+        self.limit = min(limit, LIMIT)
         self.words = memoryview(mmap.mmap(-1, 4 * (self.limit + 1))).cast("I")
-        self.texts = mmap.mmap(-1, _TEXT * (self.limit + 1))
+        self.texts = mmap.mmap(-1, TEXT * (self.limit + 1))
         self.turns = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")
 
     def place(self, fd: int) -> int:
@@ -70,8 +70,8 @@ class Ledger:
         return [self._entry(fd, word) for fd, word in enumerate(words) if word & _MARK]
 
     def _entry(self, fd: int, word: int) -> Entry:
-        text = self.texts[_TEXT * fd : _TEXT * (fd + 1)]
-        return Entry(fd, word & _MARK, word // _ONE_SERVED, text.partition(b"\0")[0])
+        text = self.texts[TEXT * fd : TEXT * (fd + 1)]
+        return Entry(fd, word & _MARK, word // ONE_SERVED, text.partition(b"\0")[0])
 
 
 class Seat(Slot):
@@ -90,21 +90,21 @@ class Seat(Slot):
         self._marks = ledger.words
         self._notes = ledger.texts
         self._at = ledger.place(fd)
-        self._text_at = _TEXT * self._at
+        self._text_at = TEXT * self._at
         self.begin("")
 
     def begin(self, peer: str, served: int = 0) -> None:
         """For another connection."""
         self.whom = peer
-        self._served = served * _ONE_SERVED
+        self._served = served * ONE_SERVED
         self._doing = b""
         self._sent = 0
 
     def set(self, word: int, value: int) -> None:
         if word == STATE:
             if value == scoreboard.ANSWERING:
-                self._served = self._served + _ONE_SERVED & _WORD
-            self._marks[self._at] = self._served | _MARKS[value]
+                self._served = self._served + ONE_SERVED & _WORD
+            self._marks[self._at] = self._served | MARKS[value]
         elif word == SENT:
             self._marks[self._at] = self._served | (SENDING if value else ANSWERED)
             self._sent = value
@@ -115,7 +115,7 @@ class Seat(Slot):
     def say(self, text: bytes) -> None:
         self._doing = text
         if text:
-            text, start = text[: _TEXT - 1], self._text_at
+            text, start = text[: TEXT - 1], self._text_at
             self._notes[start : start + 1 + len(text)] = text + b"\0"
         else:
             self._notes[self._text_at] = 0

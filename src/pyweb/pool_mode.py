@@ -27,9 +27,11 @@ from .child import (
 from .clock import earliest
 from .config import Config
 from .errors import Reason
+from .filling import Filling
 from .gate import Gate
 from .journal import Journal
 from .keeper import POSSIBLE, Adoption, make_ledger, start_keeper
+from .lane import Lanes
 from .ledger import Ledger
 from .losses import Losses
 from .obituary import Obituaries, what_it_did
@@ -100,6 +102,8 @@ class PoolMode:
 
     served   connections that a worker accepted (as the workers tell)
     cut      workers that did not end by themselves, or not well
+    lanes    of workers that repeat decisions, by the cache that `filling` is of; None: all is
+             decided anew
     """
 
     def __init__(
@@ -112,7 +116,11 @@ class PoolMode:
         keep: tuple[int, ...],
         scoreboard: Scoreboard,
         journal: Journal,
+        filling: Filling | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
+        self._filling = filling
+        self._lanes = lanes
         self._config = config
         self._service = service
         self._listeners = listeners
@@ -181,6 +189,8 @@ class PoolMode:
         for one in self._processes.values():
             self._losses.tell(one.slots, one.told)
         watched = self._watch()
+        if self._filling:
+            watched = earliest(watched, self._filling.tend())
         if self._draining:
             return watched
         now = time.monotonic()
@@ -274,7 +284,7 @@ class PoolMode:
             fds = {leave.fd, leave.write_fd, *(one.fileno() for one in self._listeners)}
             adoption = self._adoption
             become_a_child(
-                {*fds, *self._keep, *(adoption.fds() if adoption else ())},
+                {*fds, *self._keep, *(adoption.fds() if adoption else ()), *self._wishes()},
                 term=leave.say,
                 end=lambda: leave.say(at_once=True),
             )
@@ -294,6 +304,9 @@ class PoolMode:
         finally:
             os._exit(code)
 
+    def _wishes(self) -> tuple[int, ...]:
+        return (self._filling.wishes.fileno(),) if self._filling else ()
+
     def _worker(self, gate: Gate, leave: Leave, slot: Slot, ledger: Ledger, place: int) -> Worker:
         return Worker(
             self._service,
@@ -306,6 +319,7 @@ class PoolMode:
             shares=self._shares,
             place=place,
             stamps=self._service.stamps.share(slot.number, self._stamp_shares),
+            lanes=self._lanes,
         )
 
     def _quota(self) -> Quota:
@@ -324,6 +338,8 @@ class PoolMode:
         for pid, code, usage in ended_children():
             if pid in self._processes:
                 self._bury(pid, code, usage)
+            elif self._filling and self._filling.bury(pid, code, usage, self._obituaries):
+                continue
             elif code:
                 self._journal.say(
                     f"keeper {pid} {self._obituaries.tell(code, usage)}: a crash of its worker"
@@ -368,6 +384,8 @@ class PoolMode:
         self._draining = True
         if self._adoption:
             self._adoption.close()
+        if self._filling:
+            self._filling.drain()
 
     def renew(self) -> None:
         """Others take their place as soon as they have heard it; their connections end there. None
@@ -396,6 +414,8 @@ class PoolMode:
         if not self._ending:
             self.cut += len(self._processes)
         self._draining = self._ending = True
+        if self._filling:
+            self._filling.end(kill=kill)
         for pid in self._processes:
             os.kill(pid, signal.SIGKILL if kill else END)
 

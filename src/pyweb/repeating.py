@@ -1,8 +1,8 @@
-"""Mode fork's children that repeat decisions, put together: memory, filler, fork.
+"""Children, and workers, that repeat decisions, put together: memory, filler, and who repeats.
 
 Where a part can't be had (no compiler, a kernel without openat2 or sealed memory, a log whose
-lines C doesn't write) there are none, and every child is Python's. Not here: what is repeated
-(cache.py), and when a child is forked (fork_mode.py).
+lines C doesn't write) there are none, and every answer is Python's. Not here: what is repeated
+(cache.py), when a child is forked (fork_mode.py), and a worker's lane (lane.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .errors import Reason
 from .filler import Filler
 from .filling import MEMFD_NAME, Filling
 from .fork_mode import Forks
+from .lane import Lanes
 from .memory import sealed_memory
 from .parking import idle_message
 from .parse import Limits, Parser
@@ -41,6 +42,8 @@ except ImportError:
 def why_not(service: Service, root: DocRoot) -> str:
     """Why no decision is repeated; empty: they are."""
     config, sink = service.config, service.log.sink
+    if config.mode != "fork" and (config.no_parking or service.stamps.on):
+        return "--no-parking and --stamps watch each connection of a pool"
     if not config.cache:
         return "--cache 0"
     if config.engine != "cython" or _fastcache is None:
@@ -62,7 +65,31 @@ def repeating(
     lifeline: int,
     parker: socket.socket | None,
 ) -> tuple[Filling, Forks]:
-    """OSError. `shared`: descriptors that all processes have."""
+    """For mode fork. OSError. `shared`: descriptors that all processes have."""
+    filling, repeater = _common(service, root, board, shared, lifeline, parker)
+    keep = {0, 1, 2, *shared, filling.wishes.fileno()}
+    if parker is not None:
+        keep.add(parker.fileno())
+    forker = _fastfork.Forker(repeater, keep)
+    return filling, _Forks(forker, may_be_bare=not service.config.no_bare)
+
+
+def lanes(
+    service: Service, root: DocRoot, board: Scoreboard, shared: tuple[int, ...], lifeline: int
+) -> tuple[Filling, Lanes]:
+    """For a pool. As repeating."""
+    filling, repeater = _common(service, root, board, shared, lifeline, None)
+    return filling, Lanes(service.config, repeater)
+
+
+def _common(
+    service: Service,
+    root: DocRoot,
+    board: Scoreboard,
+    shared: tuple[int, ...],
+    lifeline: int,
+    parker: socket.socket | None,
+) -> tuple[Filling, _fastserve.Repeater]:
     config = service.config
     limits = (config.limit_line, config.limit_head, config.limit_fields)
     writable, readable = sealed_memory(MEMFD_NAME, _fastcache.size_of(config.cache))
@@ -71,7 +98,8 @@ def repeating(
         recording = RecordingRoot(root)
         index = tuple(map(os.fsencode, config.index))
         site = StaticSite(recording, index, config.no_listing)
-        decider = Decider(Router(site).answer, recording, service.extra)
+        largest = _fastcache.LARGEST_BODY
+        decider = Decider(Router(site).answer, recording, service.extra, largest)
         parser = Parser("python", Limits(*limits, config.max_body))
         cache = _fastcache.Cache(memory, NAMES, limits, writable=True)
         Filler(inbox, lifeline, parser, decider, cache).run()
@@ -79,9 +107,6 @@ def repeating(
     slot = board.take(int(time.time() * 1000), FILLER)
     filling = Filling(writable, work, shared, service.journal, slot)
     service.wishes = filling.wishes
-    keep = {0, 1, 2, *shared, filling.wishes.fileno()}
-    if parker is not None:
-        keep.add(parker.fileno())
     sink = service.log.sink
     parked, parked_requests = idle_message()
     repeater = _fastserve.Repeater(
@@ -107,7 +132,7 @@ def repeating(
         parked=parked,
         parked_requests=parked_requests,
     )
-    return filling, _Forks(_fastfork.Forker(repeater, keep), may_be_bare=not config.no_bare)
+    return filling, repeater
 
 
 class _Forks:

@@ -52,7 +52,7 @@ _WORDS = 24
 # Behind them what is being served (method and target), and for whom, each behind a byte that
 # tells its length; cut off where the room ends.
 TEXT_AT, TEXT = 192, 256
-_PEER_AT, _PEER = 448, 64
+PEER_AT, PEER = 448, 64
 _SLOT_SIZE = 512
 _STRIDE = _SLOT_SIZE // 8
 _EMPTY = bytes(_SLOT_SIZE)
@@ -187,7 +187,7 @@ class Slot:
 
     def say_peer(self, peer: bytes) -> None:
         """For whom."""
-        self._write(_PEER_AT, peer[: _PEER - 1])
+        self._write(PEER_AT, peer[: PEER - 1])
 
     def _write(self, at: int, text: bytes) -> None:
         start = self._base * 8 + at
@@ -197,7 +197,7 @@ class Slot:
         return self._read(TEXT_AT, TEXT)
 
     def peer(self) -> bytes:
-        return self._read(_PEER_AT, _PEER)
+        return self._read(PEER_AT, PEER)
 
     def _read(self, at: int, size: int) -> bytes:
         start = self._base * 8 + at
@@ -226,7 +226,7 @@ class Record:
         self.number = number
         self._words = _RECORD.unpack_from(data)
         self.text = _text_in(data[TEXT_AT : TEXT_AT + TEXT])
-        self.peer = _text_in(data[_PEER_AT : _PEER_AT + _PEER])
+        self.peer = _text_in(data[PEER_AT : PEER_AT + PEER])
 
     def get(self, word: int) -> int:
         value: int = self._words[word]

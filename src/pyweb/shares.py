@@ -16,10 +16,10 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 
-_TABLES, _BITS = 4, 12
+TABLES, _BITS = 4, 12
 _WIDTH = 1 << _BITS
-_ROW = _TABLES * _WIDTH
-_MOST = 65535
+ROW = TABLES * _WIDTH
+MOST = 65535
 
 
 class Shares:
@@ -28,29 +28,29 @@ class Shares:
     def __init__(self, workers: int) -> None:
         # In front a word: rows from there on have never been used. Pages that nobody writes cost
         # nothing.
-        self._used = memoryview(mmap.mmap(-1, 8)).cast("q")
-        self._map = mmap.mmap(-1, 2 * _ROW * workers)
-        self._counters = memoryview(self._map).cast("H")
+        self.used = memoryview(mmap.mmap(-1, 8)).cast("q")
+        self._map = mmap.mmap(-1, 2 * ROW * workers)
+        self.counters = memoryview(self._map).cast("H")
 
     def begin(self, row: int) -> None:
         """By the master, for a worker that is about to be forked: it has no connection."""
-        self._used[0] = max(self._used[0], row + 1)
-        self._map[2 * _ROW * row : 2 * _ROW * (row + 1)] = bytes(2 * _ROW)
+        self.used[0] = max(self.used[0], row + 1)
+        self._map[2 * ROW * row : 2 * ROW * (row + 1)] = bytes(2 * ROW)
 
     def add(self, row: int, peer: str, more: int) -> None:
         """By that worker."""
-        for place in _places(peer):
-            at = row * _ROW + place
-            self._counters[at] = max(0, min(self._counters[at] + more, _MOST))
+        for place in places(peer):
+            at = row * ROW + place
+            self.counters[at] = max(0, min(self.counters[at] + more, MOST))
 
     def of(self, peer: str) -> int:
-        rows = range(self._used[0])
-        return min(sum(self._counters[row * _ROW + at] for row in rows) for at in _places(peer))
+        rows = range(self.used[0])
+        return min(sum(self.counters[row * ROW + at] for row in rows) for at in places(peer))
 
 
-def _places(peer: str) -> Iterator[int]:
+def places(peer: str) -> Iterator[int]:
     """One in each table. The interpreter keys its hashes anew each time it starts (PYTHONHASHSEED
     aside), and forks inherit the key."""
     number = hash(peer)
-    for table in range(_TABLES):
+    for table in range(TABLES):
         yield table * _WIDTH + (number >> table * _BITS) % _WIDTH

@@ -165,6 +165,10 @@ class Transport:
         except OSError:
             return False
 
+    def detach(self) -> int:
+        """The descriptor, which is the caller's from here on."""
+        return self.sock.detach()
+
     def close(self) -> None:
         self.sock.close()
 

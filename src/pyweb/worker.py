@@ -7,16 +7,21 @@ are, and when another is wanted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
 import time
 from _thread import get_native_id
+from typing import TYPE_CHECKING
 
-from .connection import NEW, Connection, Past
+from .connection import NEW, Connection, Owed, Owing, Past
 from .errors import Ended, Reason
 from .gate import Gate, Poll
+from .handed import LATE, LINGER, Handed
+from .handed import NEW as NEWCOMER
+from .lane import Lanes
 from .ledger import Ledger, Seat
 from .parking import Arrival, receive
 from .refuse import Refusals
@@ -39,6 +44,9 @@ from .shares import Shares
 from .stamps import NO_STAMPS, NoStamps, Stamps
 from .transport import Transport, peer_name
 from .wait import DRAINED, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
+
+if TYPE_CHECKING:
+    from ._fastlane import Lane
 
 # How often deadlines are looked at; they are seconds long, and a look at each costs a moment.
 _SWEEP = 0.1
@@ -106,6 +114,7 @@ class Worker:
     """run() until it is told to leave or its quota is reached, and all connections are done.
 
     place   which of this process's workers it is
+    lanes   for requests whose decision is known; None: all is Python's
     """
 
     def __init__(
@@ -120,6 +129,7 @@ class Worker:
         shares: Shares | None = None,
         place: int = 0,
         stamps: Stamps | NoStamps = NO_STAMPS,
+        lanes: Lanes | None = None,
     ) -> None:
         self._service = service
         self._place = place
@@ -152,6 +162,15 @@ class Worker:
             self._second = 1000.0
         for fd in self._hang_ups:
             self._poll.register(fd, READ)
+        self._lane = self._make_lane(lanes, self._poll) if lanes else None
+
+    def _make_lane(self, lanes: Lanes, poll: Poll) -> Lane | None:
+        """None: where there is no epoll, Python polls."""
+        if not isinstance(poll, select.epoll):
+            return None
+        doors = [one.fileno() for one in self._gate.sockets() if one is not self._gate.adoption]
+        quota = (self._quota.requests, self._quota.connections)
+        return lanes.lane(self._slot, poll.fileno(), doors, self._ledger, self._shares, quota)
 
     def run(self) -> None:
         if self._is_watched:
@@ -159,9 +178,11 @@ class Worker:
         while not self._retiring or self._open or len(self._refusals):
             self._accept_or_not()
             self._slot.set(STATE, RETIRING if self._retiring else IDLE_WORKER)
-            events = self._poll.poll(self._patience())
+            events, handed = self._wait()
             self._stamps.woke()
             self._slot.set(STATE, RETIRING if self._retiring else WORKING)
+            for one in handed:
+                self._take_over(*one)
             # First, so that every answer from here on tells its client.
             self._obey([(fd, word) for fd, word in events if fd in self._hang_ups])
             again, self._again = self._again, []
@@ -174,6 +195,7 @@ class Worker:
             if self._is_used_up():
                 self._retire()
             if self._leave.at_once:
+                self._retire()
                 self._abandon()
 
     def _abandon(self) -> None:
@@ -187,11 +209,20 @@ class Worker:
         self._open.clear()
         self._refusals.close()
 
-    def _patience(self) -> float | None:
+    def _wait(self) -> tuple[list[tuple[int, int]], list[Handed]]:
+        """What is ready, and what the lane leaves to us."""
+        if self._lane is None:
+            return self._poll.poll(self._patience() * self._second), []
+        found = self._lane.poll(self._patience())
+        self._turn = None  # the slot may speak of others' requests
+        return found
+
+    def _patience(self) -> float:
+        """Seconds."""
         if self._again:
             return 0
-        busy = self._open or self._accept_after or len(self._refusals)
-        return (_SWEEP if busy else _LOOK) * self._second
+        busy = self._open or self._accept_after or len(self._refusals) or self._lane
+        return _SWEEP if busy else _LOOK
 
     def _handle(self, fd: int) -> None:
         if fd in self._open:
@@ -261,16 +292,97 @@ class Worker:
         return True
 
     def _serve(self, sock: socket.socket, peer: str, past: Past) -> None:
+        """One that has come, and idles."""
+        self._slot.add(OPEN, 1)
+        if self._lane is not None and self._lane.add(
+            sock.fileno(), sock.family, peer, past.requests, False, peer != _NO_ADDRESS
+        ):
+            sock.detach()
+            return
+        self._talk(sock, peer, past)
+
+    def _talk(
+        self,
+        sock: socket.socket,
+        peer: str,
+        past: Past,
+        received: bytes = b"",
+        owed: Owed | None = None,
+        events: int = 0,
+    ) -> None:
+        """events: for which the socket is polled already."""
         transport = Transport(sock, self._service.config.engine)
         fd = sock.fileno()
         seat = self._seat(fd, peer, past.requests)
-        record = self._stamps.accepted(past.requests)
-        connection = Connection(self._service, transport, peer, seat, past=past, record=record)
+        connection = Connection(
+            self._service,
+            transport,
+            peer,
+            seat,
+            past=past,
+            record=self._stamps.accepted(past.requests),
+            received=received,
+            owed=owed,
+        )
         one = _Open(connection, seat)
-        one.connection.drained = self._draining
+        one.events = events
+        one.connection.drained = self._retiring
         self._open[fd] = one
-        self._slot.set(OPEN, len(self._open))
         self._advance(fd, one, None)
+
+    # To the lane and back.
+
+    def _take_over(
+        self,
+        kind: int,
+        fd: int,
+        family: int,
+        peer: str,
+        requests: int,
+        received: bytes,
+        owed: Owing | None,
+        is_watched: bool,
+    ) -> None:
+        """See handed.py."""
+        sock = socket.socket(family, socket.SOCK_STREAM, fileno=fd)
+        past, events = Past(requests), READ if is_watched else 0
+        if kind == NEWCOMER:
+            if not self._shares or self._admit(self._shares, sock, peer):
+                self._slot.add(OPEN, 1)
+                self._talk(sock, peer, past)
+        elif kind == LINGER:
+            self._linger(sock, events)
+        else:
+            self._talk(sock, peer, past, received, Owed(*owed) if owed else None, events)
+            if kind == LATE and (one := self._open.get(fd)):
+                self._step(fd, READY if one.connection.has_more() else TIMED_OUT)
+
+    def _linger(self, sock: socket.socket, events: int) -> None:
+        """It has its answer, and has sent what nobody will read."""
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        fd = self._refusals.linger(sock)
+        if fd is not None:
+            change = self._poll.modify if events else self._poll.register
+            change(fd, self._refusals.events(fd))
+
+    def _to_the_lane(self, fd: int, one: _Open) -> bool:
+        """One that idles, and whose next request may be like its last."""
+        connection = one.connection
+        past = connection.past()
+        shared = connection.peer != _NO_ADDRESS
+        if (
+            self._lane is None
+            or past is None
+            or not self._lane.add(
+                fd, connection.family, connection.peer, past.requests, one.events == READ, shared
+            )
+        ):
+            return False
+        del self._open[fd]
+        one.steps.close()
+        connection.part()
+        return True
 
     def _admit(self, shares: Shares, sock: socket.socket, peer: str) -> bool:
         """Counted before it is looked at: two workers may refuse what one would have let in, but
@@ -318,12 +430,14 @@ class Worker:
                 self._forget(fd)
             if self._shares and one.connection.peer != _NO_ADDRESS:
                 self._shares.add(self._slot.number, one.connection.peer, -1)
-            self._slot.set(OPEN, len(self._open))
+            self._slot.add(OPEN, -1)
             return
         finally:
             if self._is_watched:
                 self._slot.add(STEP, 1)
         one.wait = wait
+        if wait.kind == IDLE and one.connection.repeats and self._to_the_lane(fd, one):
+            return
         if wait.kind == TURN:
             self._again.append(fd)
         elif wait.events != one.events:
@@ -347,6 +461,9 @@ class Worker:
         if now < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP
+        if self._lane is not None:
+            for handed in self._lane.late():
+                self._take_over(*handed)
         late = [fd for fd, one in self._open.items() if one.wait and one.wait.deadline.at <= now]
         for fd in late:
             self._step(fd, TIMED_OUT)
@@ -386,6 +503,10 @@ class Worker:
         at once would race with its client's next request, and here nobody is in a hurry."""
         self._retiring = True
         self._slot.set(STATE, RETIRING)
+        if self._lane is not None:
+            lane, self._lane = self._lane, None
+            for handed in lane.release():
+                self._take_over(*handed)
         for one in self._open.values():
             one.connection.drained = True
 

@@ -1,0 +1,49 @@
+from collections.abc import Callable, Iterable, Sequence
+from mmap import mmap
+
+from ._fastserve import Repeater
+from .handed import Handed
+
+class Shares:
+    def __init__(
+        self,
+        counters: memoryview[int],
+        used: memoryview[int],
+        places: Callable[[str], Iterable[int]],
+        *,
+        row: int,
+        row_size: int,
+        most: int,
+        limit: int,
+    ) -> None: ...
+
+class Lane:
+    def __init__(
+        self,
+        repeater: Repeater,
+        slot_at: int,
+        poll: int,
+        doors: Sequence[int],
+        words: memoryview[int],
+        notes: mmap,
+        shares: Shares | None,
+        *,
+        limit: int,
+        first: float,
+        idle: float,
+        requests: int,
+        connections: int,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def poll(self, patience: float) -> tuple[list[tuple[int, int]], list[Handed]]: ...
+    def add(
+        self,
+        fd: int,
+        family: int,
+        peer: str,
+        requests: int,
+        is_watched: bool,
+        is_shared: bool,
+    ) -> bool: ...
+    def late(self) -> list[Handed]: ...
+    def release(self) -> list[Handed]: ...

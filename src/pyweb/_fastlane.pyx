@@ -1,0 +1,622 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled half of a worker: connections that idle, and requests whose decision is known.
+
+What lives here: one wait for all of a worker's descriptors, accept(2), and between two requests
+the connections themselves, of which Python then has no object. What must never: a decision, a
+timeout, a wait for a single client. Whatever is not plain goes to Python, which may bring the
+connection back: a request that has no decision yet, half of one, an answer that does not leave
+at once, a client that has been silent for too long or has too many connections.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memmove
+
+from pyweb._fastserve cimport (
+    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer, Repeater, Times, exchange, keep_time)
+from pyweb import handed, ledger, scoreboard
+from pyweb import shares as shares_of_python
+
+cdef extern from *:
+    """
+    #include <arpa/inet.h>
+    #include <errno.h>
+    #include <netinet/in.h>
+    #include <string.h>
+    #include <sys/socket.h>
+    #include <time.h>
+    #include <unistd.h>
+    #if defined(__linux__)
+    #include <sys/epoll.h>
+
+    #define PYWEB_BATCH 128
+    struct pyweb_ready { int count, at; struct epoll_event events[PYWEB_BATCH]; };
+
+    static int pyweb_await(int poll, struct pyweb_ready *ready, int patience) {
+        ready->at = 0;
+        ready->count = epoll_wait(poll, ready->events, PYWEB_BATCH, patience);
+        return ready->count;
+    }
+
+    static int pyweb_next(struct pyweb_ready *ready, int *events) {
+        struct epoll_event *one = &ready->events[ready->at++];
+        *events = (int)one->events;
+        return one->data.fd;
+    }
+
+    static int pyweb_watch(int poll, int file) {
+        struct epoll_event wanted;
+        memset(&wanted, 0, sizeof wanted);
+        wanted.events = EPOLLIN;
+        wanted.data.fd = file;
+        return epoll_ctl(poll, EPOLL_CTL_ADD, file, &wanted);
+    }
+
+    static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
+        socklen_t size = sizeof *from;
+        return accept4(door, (struct sockaddr *)from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    }
+    #else
+    struct pyweb_ready { int count, at; };
+    static int pyweb_await(int poll, struct pyweb_ready *ready, int patience) {
+        (void)poll; (void)ready; (void)patience;
+        errno = ENOSYS;
+        return -1;
+    }
+    static int pyweb_next(struct pyweb_ready *ready, int *events) {
+        (void)ready; (void)events;
+        return -1;
+    }
+    static int pyweb_watch(int poll, int file) { (void)poll; (void)file; return -1; }
+    static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
+        (void)door; (void)from;
+        errno = ENOSYS;
+        return -1;
+    }
+    #endif
+
+    /* -1: the descriptors, or the memory, of this process or system are used up. 0: there is no
+       connection, or no longer. Else a descriptor + 1. */
+    static int pyweb_accept(int door, int *family, char *name, int room) {
+        struct sockaddr_storage from;
+        int file;
+        memset(&from, 0, sizeof from);
+        file = pyweb_accept_from(door, &from);
+        if (file < 0)
+            return errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM
+                   ? -1 : 0;
+        *family = from.ss_family;
+        if (from.ss_family == AF_INET)
+            inet_ntop(AF_INET, &((struct sockaddr_in *)&from)->sin_addr, name, (socklen_t)room);
+        else if (from.ss_family == AF_INET6)
+            inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&from)->sin6_addr, name,
+                      (socklen_t)room);
+        else {
+            *family = AF_UNIX;
+            strcpy(name, "unix:");
+        }
+        return file + 1;
+    }
+
+    static ssize_t pyweb_receive(int sock, void *data, size_t size) {
+        ssize_t got;
+        do got = recv(sock, data, size, MSG_DONTWAIT);
+        while (got < 0 && errno == EINTR);
+        return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -2 : got;
+    }
+
+    static int pyweb_has_unread(int sock) {
+        char one;
+        return recv(sock, &one, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+    }
+
+    static long long pyweb_now(int which) {
+        struct timespec now;
+        clock_gettime(which, &now);
+        return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
+    }
+    """
+    ctypedef struct Ready "struct pyweb_ready":
+        int count
+        int at
+    const int CLOCK_MONOTONIC
+    const int AF_UNIX
+    const int EINTR
+    int errno
+    int pyweb_await(int poll, Ready *ready, int patience) nogil
+    int pyweb_next(Ready *ready, int *events) nogil
+    int pyweb_watch(int poll, int file) nogil
+    int pyweb_accept(int door, int *family, char *name, int room) nogil
+    Py_ssize_t pyweb_receive(int sock, void *data, size_t size) nogil
+    int pyweb_has_unread(int sock) nogil
+    long long pyweb_now(int which) nogil
+    size_t strlen(const char *text) nogil
+    int close(int file) nogil
+
+cdef int STATE = scoreboard.STATE
+cdef int REQUESTS = scoreboard.REQUESTS
+cdef int CONNECTIONS = scoreboard.CONNECTIONS
+cdef int OPEN = scoreboard.OPEN
+cdef int WORKING = scoreboard.WORKING
+cdef int IDLE_WORKER = scoreboard.IDLE_WORKER
+cdef int SLOT_PEER = scoreboard.PEER_AT
+cdef int SLOT_END = scoreboard.PEER_AT + scoreboard.PEER
+cdef unsigned int NOBODY = ledger.NOBODY
+cdef unsigned int QUIET = ledger.QUIET
+cdef unsigned int BEGUN = ledger.OWED
+cdef unsigned int ONE_SERVED = ledger.ONE_SERVED
+cdef int NOTE = ledger.TEXT
+
+cdef enum:
+    TABLES = 4        # of shares.py
+    MOST_DOORS = 64
+    KNOWN = 256       # addresses whose places in the shares are remembered
+
+# What the loop leaves to Python.
+cdef enum:
+    NOTHING, OTHER, ASK, USED_UP, IS_NEW, GOES_ON, IS_OWED, LINGERS, IS_LATE
+
+# As what it is handed over.
+cdef int KINDS[IS_LATE + 1]
+KINDS[IS_NEW], KINDS[LINGERS], KINDS[IS_LATE] = handed.NEW, handed.LINGER, handed.LATE
+KINDS[GOES_ON] = KINDS[IS_OWED] = handed.GO_ON
+
+# A connection, by its descriptor.
+ctypedef struct Guest:
+    int at                    # which of the list it is, + 1; 0: it is not here
+    int family
+    int is_watched            # by the poll
+    int is_shared             # it is counted among those of its address
+    int places[TABLES]
+    long long requests
+    long long until           # CLOCK_MONOTONIC, ns: idles too long from there on
+    Peer peer
+
+# An address and its places in the shares.
+ctypedef struct Address:
+    Peer peer
+    int places[TABLES]
+
+
+cdef int is_same_peer(const Peer *a, const Peer *b) noexcept nogil:
+    return a.size == b.size and memcmp(a.text, b.text, a.size) == 0
+
+
+if shares_of_python.TABLES != TABLES:
+    raise ImportError("pyweb: _fastlane.pyx and shares.py have different numbers of tables")
+
+
+cdef class Shares:
+    """A row of shares.Shares, of which this is the arithmetic for who accepts in C.
+
+    places   str -> which of the row's counters, one in each table
+    """
+
+    cdef Py_buffer counters
+    cdef Py_buffer used
+    cdef object places_of
+    cdef int row
+    cdef int row_size
+    cdef int most
+    cdef int limit
+    cdef Address known[KNOWN]
+
+    def __cinit__(self, counters, used, places, *, int row, int row_size, int most, int limit):
+        PyObject_GetBuffer(counters, &self.counters, PyBUF_WRITABLE)
+        PyObject_GetBuffer(used, &self.used, PyBUF_WRITABLE)
+        self.places_of = places
+        self.row, self.row_size, self.most, self.limit = row, row_size, most, limit
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.counters)
+        PyBuffer_Release(&self.used)
+
+    cdef Address *place_of(self, const Peer *peer) noexcept nogil:
+        cdef unsigned int value = 5381
+        cdef int i
+        for i in range(peer.size):
+            value = value * 33 + peer.text[i]
+        return &self.known[value % KNOWN]
+
+    cdef int recall(self, Guest *guest) noexcept nogil:
+        """0: Python has to be asked."""
+        cdef Address *address = self.place_of(&guest.peer)
+        if not address.peer.size or not is_same_peer(&address.peer, &guest.peer):
+            return 0
+        memcpy(guest.places, address.places, sizeof(guest.places))
+        return 1
+
+    cdef int learn(self, const Peer *peer) except -1:
+        cdef Address *address = self.place_of(peer)
+        cdef int places[TABLES]
+        cdef int table
+        found = tuple(self.places_of(peer.text[:peer.size].decode()))
+        if len(found) != TABLES or not all(0 <= one < self.row_size for one in found):
+            raise ValueError("places that are none")
+        for table in range(TABLES):
+            places[table] = found[table]
+        memcpy(address.places, places, sizeof(places))
+        address.peer = peer[0]
+        return 0
+
+    cdef void add(self, const Guest *guest, int more) noexcept nogil:
+        cdef unsigned short *row = <unsigned short *>self.counters.buf + (
+            <Py_ssize_t>self.row * self.row_size)
+        cdef int table
+        for table in range(TABLES):
+            row[guest.places[table]] = <unsigned short>max(
+                0, min(<int>row[guest.places[table]] + more, self.most))
+
+    cdef int of(self, const Guest *guest) noexcept nogil:
+        cdef const unsigned short *counters = <const unsigned short *>self.counters.buf
+        cdef Py_ssize_t rows = min((<long long *>self.used.buf)[0],
+                                   self.counters.len // 2 // self.row_size)
+        cdef Py_ssize_t row
+        cdef int table, total
+        cdef int least = 0x7fffffff
+        for table in range(TABLES):
+            total = 0
+            for row in range(rows):
+                total += counters[row * self.row_size + guest.places[table]]
+            least = min(least, total)
+        return least
+
+
+cdef class Lane:
+    """The connections of one worker that need no Python now.
+
+    slot_at   where in the repeater's slots that worker's begins, in bytes
+    poll      an epoll, which the worker uses too
+    doors     listening sockets that are accepted from here, whenever the poll has them
+    words     of the ledger, and its notes; beyond its limit all have the last place
+    limit     descriptors from there on are left to Python
+    shares    None: nobody is refused for having too many
+    first     seconds for a new connection to speak; idle: for one that has been answered
+    requests  of the slot: when there were so many, poll() returns; 0: never. connections: as well
+    """
+
+    cdef Repeater repeater
+    cdef Shares shares
+    cdef Exchange x
+    cdef Times times
+    cdef Ready ready
+    cdef Py_buffer words
+    cdef Py_buffer notes
+    cdef long long *slot
+    cdef Guest *guests
+    cdef int *here
+    cdef int doors[MOST_DOORS]
+    cdef int door_count
+    cdef int poll_file
+    cdef int limit
+    cdef int count
+    cdef int fd               # of whom the loop speaks to Python
+    cdef int events
+    cdef long long first
+    cdef long long idle
+    cdef long long most_requests
+    cdef long long most_connections
+    cdef Guest newcomer
+    cdef unsigned char body[32768]
+
+    def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, words,
+                  notes, Shares shares, *, int limit, double first, double idle,
+                  long long requests, long long connections):
+        cdef int door
+        if not 0 <= slot_at <= repeater.slots.len - SLOT_END:
+            raise IndexError("no such slot")
+        self.guests = <Guest *>calloc(limit, sizeof(Guest))
+        self.here = <int *>calloc(limit, sizeof(int))
+        if self.guests == NULL or self.here == NULL:
+            raise MemoryError
+        PyObject_GetBuffer(words, &self.words, PyBUF_WRITABLE)
+        PyObject_GetBuffer(notes, &self.notes, PyBUF_WRITABLE)
+        self.repeater, self.shares = repeater, shares
+        self.slot = <long long *>(<char *>repeater.slots.buf + slot_at)
+        self.poll_file, self.limit = poll, limit
+        self.first, self.idle = <long long>(first * 1e9), <long long>(idle * 1e9)
+        self.most_requests, self.most_connections = requests, connections
+        for door in doors[:MOST_DOORS]:
+            self.doors[self.door_count] = door
+            self.door_count += 1
+        self.times.second = self.times.offset_of = -1
+        self.x.ground, self.x.slot, self.x.record = &repeater.ground, self.slot, NULL
+        self.x.times, self.x.body, self.x.is_taken = &self.times, self.body, 1
+        self.x.note_size = NOTE
+
+    def __dealloc__(self):
+        free(self.guests)
+        free(self.here)
+        if self.words.buf != NULL:
+            PyBuffer_Release(&self.words)
+        if self.notes.buf != NULL:
+            PyBuffer_Release(&self.notes)
+
+    def __len__(self):
+        return self.count
+
+    # Who is here.
+
+    cdef unsigned int *mark_of(self, int fd) noexcept nogil:
+        cdef Py_ssize_t last = self.words.len // 4 - 1
+        return <unsigned int *>self.words.buf + (fd if fd < last else last)
+
+    cdef void mark(self, int fd, unsigned int word) noexcept nogil:
+        self.mark_of(fd)[0] = <unsigned int>(self.guests[fd].requests * ONE_SERVED) | word
+
+    cdef void enter(self, int fd) noexcept nogil:
+        cdef Guest *guest = &self.guests[fd]
+        self.here[self.count] = fd
+        self.count += 1
+        guest.at = self.count
+        guest.until = pyweb_now(CLOCK_MONOTONIC) + (self.idle if guest.requests else self.first)
+        self.mark(fd, QUIET)
+
+    cdef void leave(self, int fd) noexcept nogil:
+        cdef Guest *guest = &self.guests[fd]
+        cdef int last = self.here[self.count - 1]
+        self.here[guest.at - 1] = last
+        self.guests[last].at = guest.at
+        guest.at = 0
+        self.count -= 1
+
+    cdef void forget(self, int fd) noexcept nogil:
+        """Before its descriptor can be another's."""
+        self.mark_of(fd)[0] = NOBODY
+        self.leave(fd)
+        self.slot[OPEN] -= 1
+        if self.guests[fd].is_shared:
+            self.shares.add(&self.guests[fd], -1)
+
+    cdef int end(self, int fd) noexcept nogil:
+        self.forget(fd)
+        close(fd)
+        return NOTHING
+
+    # Serving.
+
+    cdef int part(self, int fd) noexcept nogil:
+        """What has come beyond the last request would take the answer with it."""
+        if pyweb_has_unread(fd):
+            self.forget(fd)
+            return LINGERS
+        return self.end(fd)
+
+    cdef int is_the_last(self, const Guest *guest) noexcept nogil:
+        cdef int limit = self.repeater.ground.keepalive_requests
+        return limit and guest.requests + 1 >= limit
+
+    cdef void aim(self, int fd) noexcept nogil:
+        cdef Guest *guest = &self.guests[fd]
+        cdef Py_ssize_t last = self.words.len // 4 - 1
+        cdef unsigned char *name = <unsigned char *>self.slot + SLOT_PEER
+        self.x.sock, self.x.peer = fd, &guest.peer
+        self.x.mark = self.mark_of(fd)
+        self.x.note = <char *>self.notes.buf + NOTE * (fd if fd < last else last)
+        self.x.served = <unsigned int>(guest.requests * ONE_SERVED)
+        name[0] = <unsigned char>min(guest.peer.size, SLOT_END - SLOT_PEER - 1)
+        memcpy(name + 1, guest.peer.text, name[0])
+
+    cdef int attend(self, int fd) noexcept nogil:
+        """It has sent something."""
+        cdef Py_ssize_t got = pyweb_receive(fd, self.x.data, MAX_HEAD)
+        if got == -2:
+            return NOTHING
+        if got <= 0:
+            return self.end(fd)
+        self.x.size = <int>got
+        self.mark(fd, BEGUN)
+        self.aim(fd)
+        return self.answer(fd)
+
+    cdef int answer(self, int fd) noexcept nogil:
+        """All that stands in what was received."""
+        cdef Guest *guest = &self.guests[fd]
+        cdef int verdict
+        while True:
+            if self.is_the_last(guest):
+                return GOES_ON
+            verdict = exchange(&self.x)
+            if verdict == MISS:
+                return GOES_ON
+            if verdict == OWED:
+                return IS_OWED
+            guest.requests += 1
+            if verdict == DONE:
+                return self.part(fd)
+            self.x.size -= self.x.head_size
+            if not self.x.size:
+                guest.until = self.x.began + self.idle
+                self.mark(fd, QUIET)
+                return NOTHING
+            memmove(self.x.data, self.x.data + self.x.head_size, self.x.size)
+
+    # Accepting.
+
+    cdef int is_door(self, int fd) noexcept nogil:
+        cdef int i
+        for i in range(self.door_count):
+            if self.doors[i] == fd:
+                return 1
+        return 0
+
+    cdef int take(self, int door) noexcept nogil:
+        """One: the next is another worker's, if it has nothing to do."""
+        cdef Guest *guest = &self.newcomer
+        cdef int result = pyweb_accept(door, &guest.family, <char *>guest.peer.text, MAX_PEER)
+        if result < 0:
+            self.fd = door   # it will fail there again, and be told
+            return OTHER
+        if result == 0:
+            return NOTHING
+        self.fd = result - 1
+        self.slot[CONNECTIONS] += 1
+        guest.peer.size = <int>strlen(<char *>guest.peer.text)
+        guest.requests = guest.is_watched = 0
+        guest.is_shared = self.shares is not None and guest.family != AF_UNIX
+        if self.fd >= self.limit:
+            return IS_NEW
+        if guest.is_shared and not self.shares.recall(guest):
+            return ASK
+        return self.admit()
+
+    cdef int admit(self) noexcept nogil:
+        """The newcomer, whose places are known. Counted before it is looked at, as
+        Worker._admit."""
+        cdef int fd = self.fd
+        if self.newcomer.is_shared:
+            self.shares.add(&self.newcomer, 1)
+            if self.shares.of(&self.newcomer) > self.shares.limit:
+                self.shares.add(&self.newcomer, -1)
+                return IS_NEW
+        self.guests[fd] = self.newcomer
+        self.slot[OPEN] += 1
+        self.enter(fd)
+        return self.greet(fd)
+
+    cdef int greet(self, int fd) noexcept nogil:
+        """Its request may be there already."""
+        cdef int code = self.attend(fd)
+        if code == NOTHING and self.guests[fd].at and not self.guests[fd].is_watched:
+            if pyweb_watch(self.poll_file, fd) < 0:
+                self.x.size = 0
+                return GOES_ON
+            self.guests[fd].is_watched = 1
+        return code
+
+    # The loop.
+
+    cdef int is_used_up(self) noexcept nogil:
+        return (
+            (self.most_requests and self.slot[REQUESTS] >= self.most_requests)
+            or (self.most_connections and self.slot[CONNECTIONS] >= self.most_connections))
+
+    cdef int work(self) noexcept nogil:
+        """What has been found ready, up to the first thing that is Python's."""
+        cdef int code
+        while self.ready.at < self.ready.count:
+            if self.is_used_up():
+                self.ready.at = self.ready.count   # it will be found again
+                return NOTHING
+            self.fd = pyweb_next(&self.ready, &self.events)
+            if 0 <= self.fd < self.limit and self.guests[self.fd].at:
+                code = self.attend(self.fd)
+            elif self.is_door(self.fd):
+                code = self.take(self.fd)
+            else:
+                code = OTHER
+            if code != NOTHING:
+                return code
+        return NOTHING
+
+    def poll(self, double patience):
+        """Serve for so many seconds, or until there is something for Python: what the poll has
+        found of others' descriptors, as poll() gives it, and connections that leave, Handed."""
+        cdef long long until = pyweb_now(CLOCK_MONOTONIC) + <long long>(patience * 1e9)
+        cdef int count = 1
+        others, leaving = [], []
+        while not others and not leaving and count > 0:
+            count = self.wait(until)
+            while (code := self.work_on()) != NOTHING:
+                if code == OTHER:
+                    others.append((self.fd, self.events))
+                else:
+                    leaving.append(self.hand_over(self.fd, code))
+            PyErr_CheckSignals()
+            if pyweb_now(CLOCK_MONOTONIC) >= until or self.is_used_up():
+                break
+        return others, leaving
+
+    cdef int wait(self, long long until) except -1:
+        """How many are ready."""
+        cdef long long left = max(0, until - pyweb_now(CLOCK_MONOTONIC))
+        cdef int count, failure
+        self.slot[STATE] = IDLE_WORKER
+        with nogil:
+            count = pyweb_await(self.poll_file, &self.ready, <int>((left + 999999) // 1000000))
+            failure = errno if count < 0 else 0
+        self.slot[STATE] = WORKING
+        if failure and failure != EINTR:
+            PyErr_SetFromErrno(OSError)
+        if failure:
+            self.ready.count = 0
+            return 0
+        keep_time(&self.times)
+        return count
+
+    cdef int work_on(self) except -1:
+        cdef int code
+        with nogil:
+            code = self.work()
+        if code == ASK:
+            self.shares.learn(&self.newcomer.peer)
+            self.shares.recall(&self.newcomer)
+            with nogil:
+                code = self.admit()
+            return code if code != NOTHING else self.work_on()
+        return code
+
+    # To Python and back.
+
+    cdef object hand_over(self, int fd, int code):
+        """See handed.Handed."""
+        cdef Guest *guest = &self.newcomer if code == IS_NEW else &self.guests[fd]
+        cdef bytes data = b""
+        owed = None
+        if code == GOES_ON:
+            data = self.x.data[:self.x.size]
+        elif code == IS_OWED:
+            owed = self.owed()
+            data = self.x.data[self.x.head_size:self.x.size]
+        if guest.at:
+            self.leave(fd)
+        return (KINDS[code], fd, guest.family, guest.peer.text[:guest.peer.size].decode(),
+                guest.requests, data, owed, bool(guest.is_watched))
+
+    cdef object owed(self):
+        cdef Exchange *x = &self.x
+        body = x.file
+        if x.file < 0 and x.entry.count:
+            body = x.body[:x.entry.count]
+        return (x.data[:x.head_size], x.header[:x.entry.header_size], x.entry.status,
+                bool(x.entry.keeps), body, x.entry.offset, x.entry.count, x.sent, x.began / 1e9)
+
+    def add(self, int fd, int family, str peer not None, long long requests, bint is_watched,
+            bint is_shared):
+        """One of Python's that idles, and is counted. False: there is no place for it."""
+        cdef Guest *guest = &self.newcomer
+        cdef bytes name = peer.encode("ascii", "replace")
+        if not 0 <= fd < self.limit or PyBytes_GET_SIZE(name) > MAX_PEER or self.guests[fd].at:
+            return False
+        guest.peer.size = <int>PyBytes_GET_SIZE(name)
+        memcpy(guest.peer.text, PyBytes_AS_STRING(name), guest.peer.size)
+        guest.family, guest.requests, guest.is_watched = family, requests, is_watched
+        guest.is_shared = is_shared and self.shares is not None
+        if guest.is_shared and not self.shares.recall(guest):
+            self.shares.learn(&guest.peer)
+            self.shares.recall(guest)
+        if not is_watched:
+            if pyweb_watch(self.poll_file, fd) < 0:
+                return False
+            guest.is_watched = 1
+        self.guests[fd] = guest[0]
+        self.enter(fd)
+        return True
+
+    def late(self):
+        """Those that have idled for too long, handed over."""
+        cdef long long now = pyweb_now(CLOCK_MONOTONIC)
+        cdef int i = self.count
+        leaving = []
+        while i > 0:
+            i -= 1
+            if self.guests[self.here[i]].until <= now:
+                leaving.append(self.hand_over(self.here[i], IS_LATE))
+        return leaving
+
+    def release(self):
+        """All, handed over."""
+        self.x.size = 0
+        return [self.hand_over(self.here[self.count - 1], GOES_ON) for _ in range(self.count)]
