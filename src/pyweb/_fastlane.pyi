@@ -24,6 +24,7 @@ class Lane:
         slot_at: int,
         poll: int,
         doors: Sequence[int],
+        orders: Sequence[int],
         words: memoryview[int],
         notes: mmap,
         shares: Shares | None,

@@ -46,6 +46,18 @@ cdef extern from *:
         return one->data.fd;
     }
 
+    /* 1: that one alone is left. */
+    static int pyweb_leave_alone(struct pyweb_ready *ready, int file) {
+        int i;
+        for (i = 0; i < ready->count; i++)
+            if (ready->events[i].data.fd == file) {
+                ready->events[0] = ready->events[i];
+                ready->count = 1;
+                return 1;
+            }
+        return 0;
+    }
+
     static int pyweb_watch(int poll, int file) {
         struct epoll_event wanted;
         memset(&wanted, 0, sizeof wanted);
@@ -68,6 +80,10 @@ cdef extern from *:
     static int pyweb_next(struct pyweb_ready *ready, int *events) {
         (void)ready; (void)events;
         return -1;
+    }
+    static int pyweb_leave_alone(struct pyweb_ready *ready, int file) {
+        (void)ready; (void)file;
+        return 0;
     }
     static int pyweb_watch(int poll, int file) { (void)poll; (void)file; return -1; }
     static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
@@ -127,6 +143,7 @@ cdef extern from *:
     int errno
     int pyweb_await(int poll, Ready *ready, int patience) nogil
     int pyweb_next(Ready *ready, int *events) nogil
+    int pyweb_leave_alone(Ready *ready, int file) nogil
     int pyweb_watch(int poll, int file) nogil
     int pyweb_accept(int door, int *family, char *name, int room) nogil
     Py_ssize_t pyweb_receive(int sock, void *data, size_t size) nogil
@@ -152,6 +169,7 @@ cdef int NOTE = ledger.TEXT
 cdef enum:
     TABLES = 4        # of shares.py
     MOST_DOORS = 64
+    MOST_ORDERS = 4
     KNOWN = 256       # addresses whose places in the shares are remembered
 
 # What the loop leaves to Python.
@@ -270,6 +288,7 @@ cdef class Lane:
     slot_at   where in the repeater's slots that worker's begins, in bytes
     poll      an epoll, which the worker uses too
     doors     listening sockets that are accepted from here, whenever the poll has them
+    orders    descriptors that come first: every answer from there on may have to be another
     words     of the ledger, and its notes; beyond its limit all have the last place
     limit     descriptors from there on are left to Python
     shares    None: nobody is refused for having too many
@@ -289,6 +308,8 @@ cdef class Lane:
     cdef int *here
     cdef int doors[MOST_DOORS]
     cdef int door_count
+    cdef int orders[MOST_ORDERS]
+    cdef int order_count
     cdef int poll_file
     cdef int limit
     cdef int count
@@ -301,8 +322,8 @@ cdef class Lane:
     cdef Guest newcomer
     cdef unsigned char body[32768]
 
-    def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, words,
-                  notes, Shares shares, *, int limit, double first, double idle,
+    def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, orders,
+                  words, notes, Shares shares, *, int limit, double first, double idle,
                   long long requests, long long connections):
         cdef int door
         if not 0 <= slot_at <= repeater.slots.len - SLOT_END:
@@ -321,6 +342,11 @@ cdef class Lane:
         for door in doors[:MOST_DOORS]:
             self.doors[self.door_count] = door
             self.door_count += 1
+        for door in orders:
+            if self.order_count == MOST_ORDERS:
+                raise ValueError("more orders than a lane has room for")
+            self.orders[self.order_count] = door
+            self.order_count += 1
         self.times.second = self.times.offset_of = -1
         self.x.ground, self.x.slot, self.x.record = &repeater.ground, self.slot, NULL
         self.x.times, self.x.body, self.x.is_taken = &self.times, self.body, 1
@@ -532,7 +558,7 @@ cdef class Lane:
     cdef int wait(self, long long until) except -1:
         """How many are ready."""
         cdef long long left = max(0, until - pyweb_now(CLOCK_MONOTONIC))
-        cdef int count, failure
+        cdef int count, failure, i
         self.slot[STATE] = IDLE_WORKER
         with nogil:
             count = pyweb_await(self.poll_file, &self.ready, <int>((left + 999999) // 1000000))
@@ -543,6 +569,9 @@ cdef class Lane:
         if failure:
             self.ready.count = 0
             return 0
+        for i in range(self.order_count):
+            if pyweb_leave_alone(&self.ready, self.orders[i]):
+                break   # the others are found again
         keep_time(&self.times)
         return count
 

@@ -189,8 +189,6 @@ class PoolMode:
         for one in self._processes.values():
             self._losses.tell(one.slots, one.told)
         watched = self._watch()
-        if self._filling:
-            watched = earliest(watched, self._filling.tend())
         if self._draining:
             return watched
         now = time.monotonic()
@@ -201,6 +199,8 @@ class PoolMode:
                 self._adjust()
         if self._lacks():
             return earliest(watched, self._spawn_after)
+        if self._filling:  # where there are few processes, workers come first
+            watched = earliest(watched, self._filling.tend())
         return earliest(watched, self._next_look if self._looks else None)
 
     def _watch(self) -> float | None:

@@ -160,6 +160,7 @@ def _totals(reader: Reader, processes: list[Facts]) -> Facts:
     for one in processes:
         totals["requests"] += one["requests"]
         totals["bytes"] += one["bytes"] + one["sending_bytes"]
+        totals["repeated"] += one["repeated"]
         totals["served_connections"] += one["connections"] - one["turned_away"]
         totals["refused_connections"] += one["turned_away"]
         if one["kind"] == KIND_NAMES[scoreboard.DISPATCHER]:

@@ -170,7 +170,8 @@ class Worker:
             return None
         doors = [one.fileno() for one in self._gate.sockets() if one is not self._gate.adoption]
         quota = (self._quota.requests, self._quota.connections)
-        return lanes.lane(self._slot, poll.fileno(), doors, self._ledger, self._shares, quota)
+        fd, orders = poll.fileno(), self._hang_ups
+        return lanes.lane(self._slot, fd, doors, orders, self._ledger, self._shares, quota)
 
     def run(self) -> None:
         if self._is_watched:
