@@ -737,8 +737,8 @@ def test_all_faults_under_load(start: ServeFixture, site: Path, mode: str) -> No
         for number in range(4):
             rude = [connect(server, data) for data in (LARGE, b"GET /", b"", HELLO * 50)]
             kill(*workers(server)[:1])
-            kill(*workers(server)[1:2], number=signal.SIGSTOP)
             stopped = workers(server)[1:2]
+            kill(*stopped, number=signal.SIGSTOP)
             kill(dispatcher(server) or the_master(server))
             for client in rude:
                 reset(client)
