@@ -8,9 +8,9 @@ listed before it (tests/test_layers.py):
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
-                 refuse  bodyreader  _fastcache  _fastserve  cache  connection
- 4 child         parking  child  obituary  _fastfork  ledger  verdicts  keeper  gate
-                 shares  worker  dispatcher  filler
+                 refuse  bodyreader  ledger  _fastcache  _fastserve  cache  connection
+ 4 child         parking  child  obituary  _fastfork  verdicts  keeper  gate
+                 shares  handed  _fastlane  lane  worker  dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
                  filling  fork_mode  repeating  pool_mode  accept  backlog  account  introduce
                  master

@@ -27,7 +27,7 @@ class Lane:
         orders: Sequence[int],
         words: memoryview[int],
         notes: mmap,
-        shares: Shares | None,
+        row: Shares | None,
         *,
         limit: int,
         first: float,

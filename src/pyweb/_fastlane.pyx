@@ -16,8 +16,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
     DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer, Repeater, Times, exchange, keep_time)
-from pyweb import handed, ledger, scoreboard
-from pyweb import shares as shares_of_python
+from pyweb import handed, ledger, scoreboard, shares
 
 cdef extern from *:
     """
@@ -202,7 +201,7 @@ cdef int is_same_peer(const Peer *a, const Peer *b) noexcept nogil:
     return a.size == b.size and memcmp(a.text, b.text, a.size) == 0
 
 
-if shares_of_python.TABLES != TABLES:
+if shares.TABLES != TABLES:
     raise ImportError("pyweb: _fastlane.pyx and shares.py have different numbers of tables")
 
 
@@ -291,7 +290,7 @@ cdef class Lane:
     orders    descriptors that come first: every answer from there on may have to be another
     words     of the ledger, and its notes; beyond its limit all have the last place
     limit     descriptors from there on are left to Python
-    shares    None: nobody is refused for having too many
+    row       of the shares, this worker's; None: nobody is refused for having too many
     first     seconds for a new connection to speak; idle: for one that has been answered
     requests  of the slot: when there were so many, poll() returns; 0: never. connections: as well
     """
@@ -323,7 +322,7 @@ cdef class Lane:
     cdef unsigned char body[32768]
 
     def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, orders,
-                  words, notes, Shares shares, *, int limit, double first, double idle,
+                  words, notes, Shares row, *, int limit, double first, double idle,
                   long long requests, long long connections):
         cdef int door
         if not 0 <= slot_at <= repeater.slots.len - SLOT_END:
@@ -334,7 +333,7 @@ cdef class Lane:
             raise MemoryError
         PyObject_GetBuffer(words, &self.words, PyBUF_WRITABLE)
         PyObject_GetBuffer(notes, &self.notes, PyBUF_WRITABLE)
-        self.repeater, self.shares = repeater, shares
+        self.repeater, self.shares = repeater, row
         self.slot = <long long *>(<char *>repeater.slots.buf + slot_at)
         self.poll_file, self.limit = poll, limit
         self.first, self.idle = <long long>(first * 1e9), <long long>(idle * 1e9)

@@ -15,19 +15,17 @@ from .scoreboard import Slot
 from .shares import MOST, ROW, Shares, places
 
 if TYPE_CHECKING:
-    from ._fastlane import Lane
-    from ._fastserve import Repeater
-
-try:
     from . import _fastlane
-except ImportError:
-    _fastlane = None  # type: ignore[assignment]
+    from ._fastserve import Repeater
 
 
 class Lanes:
-    """Of a process: one for each of its workers."""
+    """Of a process: one for each of its workers. ImportError: it was not built."""
 
     def __init__(self, config: Config, repeater: Repeater) -> None:
+        from . import _fastlane  # not in mode fork: each fork would copy its mappings
+
+        self._compiled = _fastlane
         self._config = config
         self._repeater = repeater
 
@@ -40,11 +38,11 @@ class Lanes:
         ledger: Ledger,
         shares: Shares | None,
         quota: tuple[int, int],
-    ) -> Lane:
+    ) -> _fastlane.Lane:
         """`quota`: after so many requests, or connections, it returns; 0: never. MemoryError."""
         config = self._config
         requests, connections = quota
-        return _fastlane.Lane(
+        return self._compiled.Lane(
             self._repeater,
             slot.at,
             poll,
@@ -61,7 +59,7 @@ class Lanes:
         )
 
     def _row(self, shares: Shares, number: int) -> _fastlane.Shares:
-        return _fastlane.Shares(
+        return self._compiled.Shares(
             shares.counters,
             shares.used,
             places,
