@@ -36,48 +36,20 @@ from conftest import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from twins import LIMITS, Table, Twins, everything, pair, without_date, without_time
 
 from pyweb import cache as policy
 from pyweb import parking, procfs, scoreboard
-from pyweb.accesslog import AccessLog
-from pyweb.child import EXIT_HANDED_BACK, Driver
-from pyweb.cli import _arguments as arguments
-from pyweb.cli import configure
+from pyweb.child import EXIT_HANDED_BACK
 from pyweb.clock import http_date
-from pyweb.connection import Connection
-from pyweb.docroot import BENEATH, READ, DocRoot, RecordingRoot
+from pyweb.docroot import RecordingRoot
 from pyweb.errors import Reason
-from pyweb.filler import Filler
-from pyweb.journal import Journal, Sink
-from pyweb.memory import sealed_memory
-from pyweb.parking import idle_message
 from pyweb.parse import Limits, Parser
-from pyweb.route import Router
-from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE, Scoreboard
-from pyweb.service import Service
+from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE
 from pyweb.static import StaticSite
-from pyweb.transport import Transport
 
 _fastcache = pytest.importorskip("pyweb._fastcache", reason="needs the compiled engine")
 from pyweb import _fastfork, _fastserve  # noqa: E402
-
-LIMITS = (8190, 65536, 100)
-
-
-class Table:
-    """Memory, and its two sides."""
-
-    def __init__(self, entries: int) -> None:
-        size = _fastcache.size_of(entries)
-        self.memory, self._readable = sealed_memory("pyweb-test", size)
-        make = _fastcache.Cache
-        self.writer = make(self.memory, policy.NAMES, LIMITS, writable=True)
-        self.reader = make(self._readable, policy.NAMES, LIMITS, writable=False)
-
-    def close(self) -> None:
-        del self.writer, self.reader
-        self.memory.close()
-        self._readable.close()
 
 
 @pytest.fixture
@@ -88,132 +60,12 @@ def table() -> Iterator[Table]:
     made.close()
 
 
-class Twins:
-    """One site, answered by Connection and by a Repeater, with one log."""
-
-    def __init__(self, root: Path, scratch: Path, *options: str, parker: int = -1) -> None:
-        self.root = DocRoot(str(root))
-        recording = RecordingRoot(self.root)
-        self.config = configure(arguments().parse_args(["-d", str(root), *options]), {})
-        index = tuple(map(os.fsencode, self.config.index))
-        decider = policy.Decider(
-            Router(StaticSite(recording, index, False)).answer, recording, self.config.header
-        )
-        self.log = scratch / "log"
-        sink = Sink.open(str(self.log))
-        self._journal = Journal(Sink(2))
-        router = Router(StaticSite(self.root, index, False))
-        log = AccessLog(sink, "combined")
-        self.service = Service(self.config, router.answer, log, self._journal)
-        self.table = Table(64)
-        parser = Parser("python", Limits(*LIMITS, 1 << 30))
-        self._inbox, self._wishes = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._inbox.setblocking(False)
-        self.lifeline, self._mine = os.pipe()
-        self.filler = Filler(self._inbox, self.lifeline, parser, decider, self.table.writer)
-        self.board = Scoreboard(1)
-        self.slot = self.board.take(0)
-        parked, at = idle_message()
-        self.repeater = _fastserve.Repeater(
-            self.table.reader,
-            self.board.memory,
-            None,
-            root=self.root.fd,
-            log=sink.fd,
-            log_is_socket=False,
-            lifeline=self.lifeline,
-            wishes=self._wishes.fileno(),
-            fresh=policy.FRESH,
-            good=policy.GOOD,
-            linger=0.02,
-            keepalive_requests=self.config.keepalive_requests,
-            flags=READ,
-            resolve=BENEATH,
-            escapes=policy.escapes(),
-            silence=0.2,
-            timeout_write=self.config.timeout_write,
-            reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
-            parker=parker,
-            parked=parked,
-            parked_requests=at,
-        )
-        self.sink = sink
-        self.wishes = self._wishes.fileno()
-
-    def close(self) -> None:
-        del self.repeater, self.filler
-        self.table.close()
-        for one in (self._inbox, self._wishes):
-            one.close()
-        for fd in (self.lifeline, self._mine, self.sink.fd):
-            os.close(fd)
-        self.root.close()
-        self.board.close()
-
-    def hang_up(self) -> None:
-        os.write(self._mine, b".")
-
-    def wished(self) -> bytes:
-        """The next wish; b"": there is none."""
-        try:
-            return self._inbox.recv(8192)
-        except BlockingIOError:
-            return b""
-
-    def in_python(self, data: bytes) -> bytes:
-        near, far = pair()
-        far.setblocking(False)
-        near.sendall(data)
-        near.shutdown(socket.SHUT_WR)
-        transport = Transport(far, "cython")
-        connection = Connection(self.service, transport, "127.0.0.1", self.slot)
-        Driver(connection, far, -1).run(connection.serve())
-        with near:
-            return everything(near)
-
-    def in_c(self, data: bytes, requests: int = 0) -> tuple[bytes, object]:
-        """What was sent, and what is left for Python."""
-        near, far = pair()
-        with near:
-            near.sendall(data)
-            near.shutdown(socket.SHUT_WR)
-            rest = self.repeater.serve(far.fileno(), b"127.0.0.1", self.slot.at, requests)
-            far.close()
-            return everything(near), rest
-
-    def lines(self) -> list[str]:
-        return self.log.read_text("latin-1").splitlines()
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    near.settimeout(PATIENCE)
-    return near, far
-
-
-def everything(sock: socket.socket) -> bytes:
-    found = b""
-    try:
-        while piece := sock.recv(1 << 16):
-            found += piece
-    except ConnectionResetError:
-        pass
-    return found
-
-
-def without_date(answer: bytes) -> bytes:
-    return re.sub(rb"Date: [^\r]*", b"Date:", answer)
-
-
-def without_time(line: str) -> str:
-    return re.sub(r"\[[^]]*\]", "[]", line, count=1)
-
-
-@pytest.fixture
-def twins(tmp_path: Path, site: Path) -> Iterator[Twins]:
-    made = Twins(site, tmp_path)
+@pytest.fixture(params=[0, _fastcache.LARGEST_BODY], ids=["read", "kept"])
+def twins(tmp_path: Path, site: Path, request: pytest.FixtureRequest) -> Iterator[Twins]:
+    """With a content that is read each time, and with one that stands beside its decision."""
+    made = Twins(site, tmp_path, largest=request.param)
+    if request.param:
+        time.sleep(policy.SETTLED / 1e9)
     yield made
     made.close()
 
@@ -831,7 +683,14 @@ def filler(server: Server) -> int:
     return found[0] if found else 0
 
 
-@pytest.mark.parametrize("options", [(), ("--no-bare",), ("--no-parking",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [
+        (), ("--no-bare",), ("--no-parking",), ("--mode", "prefork"), ("--mode", "thread"),
+        ("--mode", "prefork", "--per-client", "4"), ("--mode", "prefork", "--workers", "1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
 def test_a_server_repeats(serve: ServeFixture, options: tuple[str, ...]) -> None:
     server = serve(*options)
     repeats(server)
@@ -844,7 +703,8 @@ def test_a_server_repeats(serve: ServeFixture, options: tuple[str, ...]) -> None
     "options",
     [
         ("--cache", "0"), ("--engine", "python"), ("--log-format", "json"),
-        ("--timeout-request", "5"),
+        ("--timeout-request", "5"), ("--mode", "prefork", "--no-parking"),
+        ("--mode", "prefork", "--cache", "0"), ("--mode", "prefork", "--stamps", "100"),
     ],
 )  # fmt: skip
 def test_a_server_that_does_not(serve: ServeFixture, options: tuple[str, ...]) -> None:
@@ -857,9 +717,13 @@ def test_a_server_that_does_not(serve: ServeFixture, options: tuple[str, ...]) -
     assert not filler(server)
 
 
-def test_new_files_are_seen_within_a_second(serve: ServeFixture, site: Path) -> None:
+MODES = ("fork", "prefork", "thread")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_new_files_are_seen_within_a_second(serve: ServeFixture, site: Path, mode: str) -> None:
     """A neighbour, and an index that goes before the one there is."""
-    server = serve("--index", "first.html,index.html")
+    server = serve("--index", "first.html,index.html", "--mode", mode)
     repeats(server, "/with-index/")
     repeats(server, "/hello.txt")
     (site / "hello.txt.gz").write_bytes(b"zipped")
@@ -869,11 +733,15 @@ def test_new_files_are_seen_within_a_second(serve: ServeFixture, site: Path) -> 
     assert server.ask("/with-index/").body == b"the first"
 
 
-def test_no_answer_is_stale(serve: ServeFixture, site: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("changes", "pause"), [(120, 0.006), (15, 0.08)], ids=["read", "kept"])
+def test_no_answer_is_stale(
+    serve: ServeFixture, site: Path, mode: str, changes: int, pause: float
+) -> None:
     """A file that changes all the time: who asks after a change never gets what was before."""
-    server = serve()
+    server = serve("--mode", mode)
     path = site / "hello.txt"
-    for number in range(120):
+    for number in range(changes):
         beside = site / "beside"
         beside.write_bytes(b"%04d" % number)
         if number % 3:
@@ -882,12 +750,14 @@ def test_no_answer_is_stale(serve: ServeFixture, site: Path) -> None:
             path.write_bytes(beside.read_bytes())
         for _ in range(3):
             assert server.ask("/hello.txt").body == b"%04d" % number
-        time.sleep(0.006)
+        time.sleep(pause)
+        assert server.ask("/hello.txt").body == b"%04d" % number
     until(lambda: totals(server)["repeated"] > 0, "some that were repeated")
 
 
-def test_a_filler_that_dies_is_replaced(serve: ServeFixture) -> None:
-    server = serve()
+@pytest.mark.parametrize("mode", MODES)
+def test_a_filler_that_dies_is_replaced(serve: ServeFixture, mode: str) -> None:
+    server = serve("--mode", mode)
     repeats(server)
     first = filler(server)
     os.kill(first, signal.SIGKILL)
@@ -896,8 +766,9 @@ def test_a_filler_that_dies_is_replaced(serve: ServeFixture) -> None:
     repeats(server, "/sub/one.txt")
 
 
-def test_a_filler_that_is_stopped_costs_no_answer(serve: ServeFixture) -> None:
-    server = serve()
+@pytest.mark.parametrize("mode", MODES)
+def test_a_filler_that_is_stopped_costs_no_answer(serve: ServeFixture, mode: str) -> None:
+    server = serve("--mode", mode)
     repeats(server)
     os.kill(filler(server), signal.SIGSTOP)
     time.sleep(policy.GOOD + 0.1)
@@ -906,11 +777,12 @@ def test_a_filler_that_is_stopped_costs_no_answer(serve: ServeFixture) -> None:
     os.kill(filler(server), signal.SIGCONT)
 
 
-def test_a_slow_client_of_a_large_file(serve: ServeFixture, site: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_slow_client_of_a_large_file(serve: ServeFixture, site: Path, mode: str) -> None:
     """Begun in C, finished in Python, with the connection kept."""
     body = os.urandom(24 << 20)  # more than two sockets hold
     (site / "large").write_bytes(body)
-    server = serve()
+    server = serve("--mode", mode)
     repeats(server, "/large")
     with server.connect() as client:
         client.send(get(b"/large"))
@@ -935,10 +807,11 @@ def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) 
     assert server.ask("/hello.txt").status == 200
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_server_ends_while_children_repeat(serve: ServeFixture, number: int) -> None:
+def test_a_server_ends_while_others_repeat(serve: ServeFixture, number: int, mode: str) -> None:
     """Of a kept connection: the next answer says close, or the connection ends."""
-    server = serve()
+    server = serve("--mode", mode)
     repeats(server)
     with server.connect() as client:
         assert client.answer_to(get()).status == 200

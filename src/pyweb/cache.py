@@ -31,7 +31,7 @@ FRESH, GOOD = 0.5, 1.0
 # A head that is longer is left to Python.
 LONGEST_HEAD = 4096
 # ns: a kernel's clock of files may stand still for so long (a tick is 10 ms at most).
-_SETTLED = 50_000_000
+SETTLED = 50_000_000
 
 _STATUSES = (200, 206, 304)
 _DATE = b"Date: "
@@ -154,7 +154,7 @@ class Decider:
         """None: it is too large, or was changed so lately that a change while it is read might
         leave the file's times as they are."""
         now = time.time_ns()
-        if not 0 < len(body) <= self._largest or max(file[4:]) > now - _SETTLED:
+        if not 0 < len(body) <= self._largest or max(file[4:]) > now - SETTLED:
             return None
         data = os.pread(body.fd, len(body), body.offset)
         is_same = len(data) == len(body) and _found(file[0], os.fstat(body.fd)) == file
