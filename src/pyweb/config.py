@@ -276,7 +276,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("log-format", one_of("combined", "json"), "combined", "FORMAT", "combined or json",
            _LOG),
     Option("cache", whole(0, 1 << 20), "8192", "N",
-           "mode fork: decisions that C repeats, 2 KB each; 0: none", _SYSTEM),
+           "decisions that C repeats, 8 KB each; 0: none", _SYSTEM),
     Option("no-bare", flag, "false", "",
            "mode fork: each child gets all of the master's memory", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
