@@ -24,7 +24,7 @@ from .load import Target, answer
 from .peers import FILES, Peer, Setting, Start, configuration
 from .reports import Void
 from .run import Failed, output
-from .rungs import NAME, SIZE, Place
+from .rungs import NAME, Place
 
 # For a server to answer.
 _PATIENCE = 30.0
@@ -66,7 +66,7 @@ class Guest:
     def wait_until_it_answers(self) -> None:
         """And until it has done what it does when it starts. Failed: in time it doesn't, or not
         with the file."""
-        target = Target(self.port, f"/{NAME}", SIZE)
+        target = Target(self.port, f"/{NAME}", self._file.stat().st_size)
         end = time.monotonic() + _PATIENCE
         while not self.head:
             try:

@@ -64,12 +64,24 @@ class Target:
     path      of a file
     size      bytes of its content: another length breaks a guard
     launcher  what the tools are started by (("taskset", "-c", "1")); it comes to them by exec
+    piece     the content is these bytes of the file, first and last; None: all
     """
 
     port: int
     path: str
     size: int
     launcher: tuple[str, ...] = ()
+    piece: tuple[int, int] | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Of a request."""
+        return (f"Range: bytes={self.piece[0]}-{self.piece[1]}",) if self.piece else ()
+
+    @property
+    def status(self) -> str:
+        """That is expected."""
+        return "206" if self.piece else "200"
 
     @property
     def url(self) -> str:
@@ -149,6 +161,11 @@ def _tool(name: str) -> str:
     raise Missing(*tools.missing([name]))
 
 
+def _fields(target: Target) -> list[str]:
+    """As ab and wrk are told them, and then where."""
+    return [word for one in target.fields for word in ("-H", one)] + [target.url]
+
+
 def answer_size(target: Target, *, closing: bool) -> int:
     """Bytes of a whole answer, head and all, of which we have looked at one. Void: it is none that
     is expected."""
@@ -164,7 +181,8 @@ def answer(target: Target, *, closing: bool = True) -> tuple[bytes, bytes]:
     """Head, without the empty line, and content. Void: it is none that is expected, or has less
     content than it says."""
     connection = "Connection: close\r\n" if closing else ""
-    request = f"GET {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{connection}\r\n".encode()
+    fields = "".join(f"{one}\r\n" for one in target.fields) + connection
+    request = f"GET {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode()
     try:
         with socket.create_connection(("127.0.0.1", target.port), 10) as sock:
             sock.sendall(request)
@@ -178,9 +196,11 @@ def _take_answer(sock: socket.socket, target: Target) -> tuple[bytes, bytes]:
     head, _, content = data.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1].decode("latin-1")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    if status != "200" or length is None or int(length[1]) != target.size:
+    if status != target.status or length is None or int(length[1]) != target.size:
         told = length[1].decode() if length else "an unknown number of"
-        raise Void(f"{target.url}: status {status}, {told} bytes, and not 200, {target.size}")
+        raise Void(
+            f"{target.url}: status {status}, {told} bytes, and not {target.status}, {target.size}"
+        )
     while len(content) < target.size:
         content = _more(sock, target, content, b"")
     return head, content
@@ -206,7 +226,7 @@ def _passed(name: str, report: Report, opened: int) -> Run:
 
 def _ab(target: Target, requests: int, concurrency: int, *options: str) -> tuple[Report, int]:
     numbers = ["-n", str(requests), "-c", str(concurrency)]
-    text, opened = _run([_tool("ab"), "-q", *options, *numbers, target.url], target)
+    text, opened = _run([_tool("ab"), "-q", *options, *numbers, *_fields(target)], target)
     report = parse_ab(text)
     check_failures(report)
     check_requests(report, requests)
@@ -230,7 +250,7 @@ def ab_for(
         requests = max(2 * concurrency, round(rate * seconds))
         return ab(target, requests=requests, concurrency=concurrency)
     limits = ["-t", str(math.ceil(seconds)), "-n", str(_NO_END), "-c", str(concurrency)]
-    text, opened = _run([_tool("ab"), "-q", *limits, target.url], target)
+    text, opened = _run([_tool("ab"), "-q", *limits, *_fields(target)], target)
     report = parse_ab(text)
     check_failures(report)
     check_bodies(report, target.size, concurrency)
@@ -257,7 +277,7 @@ def _wrk(target: Target, seconds: float, concurrency: int, *, closing: bool) -> 
     if closing:
         command += ["-H", "Connection: close"]
     answer = answer_size(target, closing=closing)
-    text, opened = _run([*command, target.url], target)
+    text, opened = _run([*command, *_fields(target)], target)
     report = parse_wrk(text)
     check_failures(report)
     check_read(report, answer, concurrency)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .build import Programs
@@ -19,6 +19,7 @@ _PACKAGE = str(Path(__file__).parent.parent.parent)
 
 # What is served: the file of the project's other measurements.
 NAME, SIZE = "page.txt", 1320
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Place:
     programs: Programs
     python: str = sys.executable
     package: str = _PACKAGE
+    size: int = SIZE
 
     @property
     def file(self) -> Path:
@@ -37,7 +39,15 @@ class Place:
 
     def prepare(self) -> None:
         self.file.parent.mkdir(exist_ok=True)
-        self.file.write_bytes(b"x" * SIZE)
+        with open(self.file, "wb") as file:
+            for at in range(0, self.size, _PIECE):
+                file.write(b"x" * min(_PIECE, self.size - at))
+
+    def of_size(self, size: int) -> Place:
+        """The same, with a file of so many bytes."""
+        other = replace(self, size=size)
+        other.prepare()
+        return other
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Some servers under one load, at the same time started and in turn loaded: how much each carries,
+as a ratio to the first.
+
+What peers.py measures is chosen to tell the whole; this is for one question. Not here: who they
+are (rungs.py, peers.py), and what a run must be to count (load.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import guests, peers, rungs, servers, statistics, usage
+from . import load as loads
+from .load import Target
+from .reports import Void
+from .rungs import NAME, Place
+
+LOADS = {"ab": "a connection for each request", "wrk": "connections that are kept"}
+_OURS = "pyweb"
+# For children that are ending when the load has ended.
+_REST = 0.1
+
+
+@dataclass(frozen=True)
+class Load:
+    """`piece`: bytes of the file that are asked for, first and last; None: the whole."""
+
+    tool: str
+    concurrency: int
+    seconds: float
+    piece: tuple[int, int] | None = None
+
+    @property
+    def about(self) -> str:
+        asked = f", bytes {self.piece[0]} to {self.piece[1]}" if self.piece else ""
+        return f"{self.tool}, {self.concurrency} at a time: {LOADS[self.tool]}{asked}"
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """`family`: pids of all its processes."""
+
+    port: int
+    family: Callable[[], list[int]]
+
+
+@dataclass
+class Race:
+    """`rates` and `cpu`: server -> block -> requests/s, and CPU us a request, of the server's side.
+    `size`: bytes of an answer's content. `failures`: a line for each run that has no figure."""
+
+    size: int
+    rates: dict[str, dict[int, float]] = field(default_factory=dict)
+    cpu: dict[str, dict[int, float]] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+
+    def as_data(self, load: Load) -> dict[str, Any]:
+        """For JSON: an interval is [value, low, high]; requests/s, us, bytes/s. `ratio` and
+        `cpu_ratio`: to the first."""
+        first = next(iter(self.rates))
+        return {
+            "about": load.about,
+            "size": self.size,
+            "rows": {
+                name: {
+                    "rate": statistics.median_list(rates.values()),
+                    "ratio": statistics.listed(statistics.shared_ratio(self.rates[first], rates)),
+                    "cpu_us": statistics.median_list(self.cpu[name].values()),
+                    "cpu_ratio": statistics.listed(
+                        statistics.shared_ratio(self.cpu[first], self.cpu[name])
+                    ),
+                    "bytes": statistics.median_list([one * self.size for one in rates.values()]),
+                    "failures": self.failures.get(name, []),
+                }
+                for name, rates in self.rates.items()
+            },
+        }
+
+
+def known() -> list[str]:
+    return [*(one.name for one in (*rungs.LADDER, *rungs.SWITCHES)), *peers.BY_NAME]
+
+
+def is_known(name: str) -> bool:
+    return name in known() or name.split()[:1] == [_OURS]
+
+
+@contextlib.contextmanager
+def _running(name: str, place: Place, number: int) -> Iterator[_Runner]:
+    """Failed, build.CannotBuild."""
+    if name in peers.BY_NAME:
+        workers = len(os.sched_getaffinity(0))
+        with guests.running(peers.BY_NAME[name], place, workers) as guest:
+            yield _Runner(guest.port, guest.family)
+        return
+    by_name = {one.name: one for one in (*rungs.LADDER, *rungs.SWITCHES)}
+    if name in by_name:
+        command = by_name[name].command(place)  # pyweb among them, as it is
+    else:
+        log = str(place.directory / f"access{number}.log")
+        command = rungs.pyweb("--access-log", log, *shlex.split(name)[1:])(place)
+    with servers.running(command, cpu=None) as server:
+        yield _Runner(server.port, server.family)
+
+
+def measure(
+    place: Place, names: Sequence[str], load: Load, blocks: int, tick: Callable[[str], None]
+) -> Race:
+    """Failed, build.CannotBuild: one doesn't start. Missing: the load's tool."""
+    size = load.piece[1] - load.piece[0] + 1 if load.piece else place.size
+    found = Race(size, {name: {} for name in names}, {name: {} for name in names})
+    with contextlib.ExitStack() as stack:
+        all_of_them = [
+            stack.enter_context(_running(name, place, number)) for number, name in enumerate(names)
+        ]
+        for one in all_of_them:  # what is done once is done before
+            with contextlib.suppress(Void):
+                _run(one, load, size, 0.2)
+        for block in range(blocks):
+            for number in statistics.turns(len(names), block):
+                _take_turn(all_of_them[number], names[number], load, block, found)
+                tick(names[number])
+    return found
+
+
+def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> None:
+    before = usage.cpu_seconds(one.family())
+    try:
+        run = _run(one, load, found.size, load.seconds)
+    except Void as why:
+        found.failures.setdefault(name, []).append(str(why))
+        return
+    time.sleep(_REST)
+    used = usage.cpu_seconds(one.family()) - before
+    found.rates[name][block] = run.rate
+    # Of the smallest there is no measure: a tick is 10 ms where children are waited for.
+    found.cpu[name][block] = max(used, 1e-9) * 1e6 / run.requests
+
+
+def _run(one: _Runner, load: Load, size: int, seconds: float) -> loads.Run:
+    target = Target(one.port, f"/{NAME}", size, piece=load.piece)
+    if load.tool == "ab":
+        return loads.ab_for(target, seconds=seconds, concurrency=load.concurrency)
+    return loads.wrk(target, seconds=seconds, concurrency=load.concurrency)

@@ -1,0 +1,98 @@
+"""pyweb-lab race: some servers under one load, shown and kept.
+
+Not here: how they are measured (race.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from rich.table import Table
+
+from . import race
+from .session import Answer, Session, Unusable
+from .statistics import estimate
+from .tell import times, us
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "servers", metavar="NAME,NAME", type=_servers,
+        help="the first is what the others are compared to; 'pyweb OPTIONS', or one of: "
+        + ", ".join(race.known()),
+    )  # fmt: skip
+    parser.add_argument("--load", choices=tuple(race.LOADS), default="ab",
+                        help="ab: a connection for each request; wrk: kept [ab]")  # fmt: skip
+    parser.add_argument("--concurrency", type=int, default=50, metavar="N", help="clients [50]")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S",
+                        help="of a run [2]; ab knows whole ones only")  # fmt: skip
+    parser.add_argument("--size", type=_bytes, default=0, metavar="BYTES",
+                        help="of the file, as 10M [1320]")  # fmt: skip
+    parser.add_argument("--range", type=_piece, dest="piece", metavar="FIRST-LAST",
+                        help="bytes that are asked for [the whole]")  # fmt: skip
+
+
+def _servers(text: str) -> tuple[str, ...]:
+    names = tuple(word.strip() for word in text.split(","))
+    if unknown := [name for name in names if not race.is_known(name)]:
+        raise argparse.ArgumentTypeError(
+            f"there is no server {', '.join(unknown)}; there are 'pyweb OPTIONS',"
+            f" {', '.join(race.known())}"
+        )
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError("each once; for A/A there are two names for one server")
+    return names
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: a number of bytes, with K, M or G behind")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _piece(text: str) -> tuple[int, int]:
+    first, minus, last = text.partition("-")
+    if not minus:
+        raise argparse.ArgumentTypeError(f"{text}: two positions, as 1M-2M")
+    return _bytes(first), _bytes(last)
+
+
+def run(session: Session) -> Answer:
+    options = session.options
+    place = session.place.of_size(options.size) if options.size else session.place
+    piece = options.piece
+    if piece and not piece[0] <= piece[1] < place.size:
+        raise Unusable(f"--range: {piece[0]} to {piece[1]} of {place.size} bytes; see --size")
+    load = race.Load(options.load, options.concurrency, options.seconds, piece)
+    blocks = session.plan().blocks
+    with session.progress(blocks * len(options.servers)) as tick:
+        found = race.measure(place, options.servers, load, blocks, tick)
+    answer = found.as_data(load)
+    session.console.print(_table(answer))
+    for name, row in answer["rows"].items():
+        if row["failures"]:
+            count = len(row["failures"])
+            session.say(f"failed: {name}, {count} runs: {row['failures'][0]}")
+    return answer
+
+
+def _table(answer: Answer) -> Table:
+    table = Table("server", title=answer["about"])
+    first = next(iter(answer["rows"]))
+    for name in ("requests/s", f"x {first}", "MB/s", "CPU us a request", f"x {first}"):
+        table.add_column(name, justify="right")
+    for name, row in answer["rows"].items():
+        ratio, used, sent = (estimate(row[key]) for key in ("ratio", "cpu_ratio", "bytes"))
+        table.add_row(
+            name,
+            us(estimate(row["rate"])),
+            times(ratio) if ratio else "-",
+            us(sent.scaled(1e-6) if sent else None),
+            us(estimate(row["cpu_us"])),
+            times(used) if used else "-",
+        )
+    return table
