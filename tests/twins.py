@@ -16,7 +16,7 @@ from pyweb.child import Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
 from pyweb.connection import Connection
-from pyweb.docroot import BENEATH, READ, DocRoot, RecordingRoot
+from pyweb.docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from pyweb.errors import Reason
 from pyweb.filler import Filler
 from pyweb.journal import Journal, Sink
@@ -93,6 +93,7 @@ class Twins:
             linger=0.02,
             keepalive_requests=self.config.keepalive_requests,
             flags=READ,
+            path_flags=PATH,
             resolve=BENEATH,
             escapes=policy.escapes(),
             silence=0.2,

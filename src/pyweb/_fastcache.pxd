@@ -6,9 +6,9 @@ cdef enum:
     MAX_NAMES = 32
     MAX_NAME = 32
     MAX_KEY = 640
-    MAX_GUARDS = 4
+    MAX_GUARDS = 5
     ENTRY_SIZE = 2048
-    ENTRY_DATA = 1776
+    ENTRY_DATA = 1728
     PLACE_SIZE = 8192   # of an entry and the content of a small file
     MAX_BODY = PLACE_SIZE - ENTRY_SIZE
 
@@ -18,7 +18,8 @@ ctypedef struct Names:
     int sizes[MAX_NAMES]
     unsigned char text[MAX_NAMES][MAX_NAME]
 
-# A file that the decision has found, and as which; `path`: where it stands in the entry's data.
+# A file that the decision has found, or a directory where it has found nothing, and as which;
+# `path`: where it stands in the entry's data.
 ctypedef struct Guard:
     unsigned long long device
     unsigned long long inode
@@ -26,7 +27,7 @@ ctypedef struct Guard:
     long long modified        # ns
     long long changed         # ns
     int path
-    int unused
+    int is_directory
 
 ctypedef struct Entry:
     unsigned long long turn   # odd: is being written
@@ -43,7 +44,7 @@ ctypedef struct Entry:
     int header_size
     int guards                # how many; the first is the file that is sent
     int has_body              # the content stands behind the entry
-    int unused
+    int lasts                 # however old it is, as long as files and directories are the same
     Guard guard[MAX_GUARDS]
     unsigned char data[ENTRY_DATA]
 

@@ -25,6 +25,8 @@ class Cache:
         count: int,
         guards: Sequence[tuple[bytes, int, int, int, int, int]],
         body: bytes | None = None,
+        directories: Sequence[tuple[bytes, int, int, int, int, int]] = (),
+        lasts: bool = False,
     ) -> bool: ...
 
 LARGEST_BODY: int

@@ -232,9 +232,10 @@ cdef class Cache:
 
     def put(self, bytes head not None, long long decided, int status, int reason, bint keeps,
             bytes header not None, int date_at, long long offset, long long count, guards,
-            bytes body=None):
+            bytes body=None, directories=(), bint lasts=False):
         """Keep a decision. guards: (path, device, inode, size, modified, changed) of each file
         that it has found, the one that is sent first. body: what is sent of it, if that is known.
+        directories: likewise, where it has found nothing; lasts: as long as all are the same.
         False: it is too long to be kept."""
         cdef Key key
         cdef Entry made
@@ -247,7 +248,11 @@ cdef class Cache:
         made.keeps, made.date_at, made.offset, made.count = keeps, date_at, offset, count
         memcpy(made.data, key.text, key.size)
         made.key_size = key.size
-        if not put_guards(&made, guards) or len(header) > ENTRY_DATA - made.header_at:
+        made.header_at = made.key_size
+        if not put_guards(&made, guards, 0):
+            return False
+        made.lasts = lasts and put_guards(&made, directories, 1)
+        if len(header) > ENTRY_DATA - made.header_at:
             return False
         memcpy(made.data + made.header_at, PyBytes_AS_STRING(header), len(header))
         made.header_size = <int>len(header)
@@ -257,13 +262,16 @@ cdef class Cache:
         return True
 
 
-cdef int put_guards(Entry *made, guards):
+cdef int put_guards(Entry *made, guards, int is_directory):
+    """0: they have no room, and it is as it was."""
     cdef bytes path
-    cdef int at = made.key_size
+    cdef int at = made.header_at
+    cdef int before = made.guards
     for path, device, inode, size, modified, changed in guards:
-        if len(path) + 1 > ENTRY_DATA - at or b"\0" in path:
+        if made.guards == MAX_GUARDS or len(path) + 1 > ENTRY_DATA - at or b"\0" in path:
+            made.guards = before
             return 0
-        made.guard[made.guards] = Guard(device, inode, size, modified, changed, at, 0)
+        made.guard[made.guards] = Guard(device, inode, size, modified, changed, at, is_directory)
         memcpy(made.data + at, PyBytes_AS_STRING(path), len(path))
         at += <int>len(path) + 1   # a NUL is there
         made.guards += 1

@@ -34,6 +34,9 @@ import os
 cdef extern from *:
     """
     #include <errno.h>
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    #endif
     #include <signal.h>
     #include <stdint.h>
     #include <sys/types.h>
@@ -73,8 +76,16 @@ cdef extern from *:
     static int pyweb_include(void) {
         if (!pyweb_is_bare)
             return 0;
-        pyweb_is_bare = 0;
-        return include_heap();
+        pyweb_is_bare = include_heap() < 0;
+        return -pyweb_is_bare;
+    }
+
+    /* mremap(2) moves a block together with what was advised of it, and nobody knows where to:
+       blocks of the C library's heap have no mapping of their own. */
+    static void pyweb_move_no_memory(void) {
+    #if defined(__GLIBC__)
+        mallopt(M_MMAP_MAX, 0);
+    #endif
     }
 
     static int pyweb_exclude(const uintptr_t *ours, int count) {
@@ -100,6 +111,7 @@ cdef extern from *:
     }
     #else
     static int pyweb_include(void) { return 0; }
+    static void pyweb_move_no_memory(void) {}
     static int pyweb_exclude(const uintptr_t *ours, int count) {
         (void)ours; (void)count;
         errno = ENOSYS;
@@ -133,6 +145,7 @@ cdef extern from *:
     int pyweb_fork(sigset_t *before)
     int pyweb_fork_bare(sigset_t *before)
     int pyweb_include()
+    void pyweb_move_no_memory()
     int pyweb_exclude(const uintptr_t *ours, int count)
     void pyweb_restore(const sigset_t *before)
     void pyweb_close_range(int first, int last) nogil
@@ -147,6 +160,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     HANDED_BACK = 71   # the exit code of a bare child; see child.py
+    DEFECT = 70
     MAX_KEPT = 16
     LAST = 0x7fffffff
 
@@ -205,6 +219,7 @@ cdef class Forker:
         for file in sorted(keep):
             KEPT.files[KEPT.count] = file
             KEPT.count += 1
+        pyweb_move_no_memory()
         os.register_at_fork(before=take_heap_in)
 
     def strip(self):
@@ -229,7 +244,10 @@ cdef class Forker:
             if live(&KEPT, &GROUND, &turn, 0):
                 _exit(0)
             PyOS_AfterFork_Child()
-            return rest_of(&turn)
+            try:
+                return rest_of(&turn)
+            except BaseException:
+                _exit(DEFECT)   # it must not unwind into what only the master does
         failure = errno.errno
         pyweb_restore(&before)
         PyOS_AfterFork_Parent()

@@ -36,8 +36,10 @@ ctypedef struct Ground:
     int parked_requests       # where in the message their number stands
     unsigned char parked[64]  # before the peer
     int keepalive_requests    # 0: no limit
-    unsigned long long flags
+    unsigned long long flags  # of a file that is read
+    unsigned long long path_flags   # of one that is only looked at
     unsigned long long resolve
+    int parent                # whose children repeat
 
 ctypedef struct Peer:
     int size
@@ -83,6 +85,7 @@ ctypedef struct Exchange:
     int size                  # bytes that were looked at
     int head_size
     int is_taken              # they were taken from the socket
+    int is_old                # the decision: its directories have to be looked at
     int file
     int referer               # which of the head's fields; -1: none
     int user_agent

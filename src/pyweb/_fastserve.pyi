@@ -22,6 +22,7 @@ class Repeater:
         linger: float,
         keepalive_requests: int,
         flags: int,
+        path_flags: int,
         resolve: int,
         escapes: Sequence[bytes],
         silence: float,

@@ -16,6 +16,8 @@ from libc.string cimport memcpy, strlen
 
 from pyweb._fastparse cimport Span, scan_head
 from pyweb._fastcache cimport Cache, Guard, copy_body, find, make_key
+import os
+
 from pyweb import _pysend, ledger, scoreboard, stamps
 
 cdef extern from *:
@@ -104,23 +106,28 @@ cdef extern from *:
         long long size, modified, changed;
     };
 
-    static int pyweb_identify(const struct stat *status, struct pyweb_identity *found) {
+    static void pyweb_identify(const struct stat *status, struct pyweb_identity *found) {
         found->device = (unsigned long long)status->st_dev;
         found->inode = (unsigned long long)status->st_ino;
         found->size = (long long)status->st_size;
         found->modified = (long long)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
         found->changed = (long long)status->st_ctim.tv_sec * 1000000000 + status->st_ctim.tv_nsec;
-        return S_ISREG(status->st_mode);
     }
 
     static int pyweb_identify_path(int root, const char *path, struct pyweb_identity *found) {
         struct stat status;
-        return fstatat(root, path, &status, 0) == 0 && pyweb_identify(&status, found);
+        if (fstatat(root, path, &status, 0) < 0)
+            return 0;
+        pyweb_identify(&status, found);
+        return 1;
     }
 
     static int pyweb_identify_file(int file, struct pyweb_identity *found) {
         struct stat status;
-        return fstat(file, &status) == 0 && pyweb_identify(&status, found);
+        if (fstat(file, &status) < 0)
+            return 0;
+        pyweb_identify(&status, found);
+        return 1;
     }
 
     static int pyweb_open(int root, const char *path, uint64_t flags, uint64_t resolve) {
@@ -135,6 +142,16 @@ cdef extern from *:
         errno = ENOSYS;
         return -1;
     #endif
+    }
+
+    static int pyweb_identify_beneath(int root, const char *path, uint64_t flags,
+                                      uint64_t resolve, struct pyweb_identity *found) {
+        int file = pyweb_open(root, path, flags, resolve), done;
+        if (file < 0)
+            return 0;
+        done = pyweb_identify_file(file, found);
+        close(file);
+        return done;
     }
 
     static int pyweb_read_whole(int file, char *body, size_t count, off_t offset) {
@@ -343,6 +360,9 @@ cdef extern from *:
     int pyweb_identify_file(int file, Identity *found) nogil
     int pyweb_open(int root, const char *path, unsigned long long flags,
                    unsigned long long resolve) nogil
+    int pyweb_identify_beneath(int root, const char *path, unsigned long long flags,
+                               unsigned long long resolve, Identity *found) nogil
+    int getppid() nogil
     int pyweb_read_whole(int file, char *body, size_t count, long long offset) nogil
     long long pyweb_send_both(int sock, const void *header, size_t header_size, const void *body,
                               size_t body_size) nogil
@@ -390,6 +410,9 @@ cdef unsigned int SENDING = ledger.SENDING
 cdef unsigned int ONE_SERVED = ledger.ONE_SERVED
 for _state, _mark in enumerate(ledger.MARKS):
     MARKS[_state] = _mark
+
+cdef enum:
+    RARELY = 15 << 10   # of a clock in ns, for one in 16
 
 # Of the children that are forked here; who serves beside other threads has its own.
 cdef Times TIMES
@@ -465,13 +488,16 @@ cdef int look_up(Exchange *x) noexcept nogil:
     if x.place == NULL:
         return 0
     age = x.began - x.entry.decided
-    if age >= x.ground.good:
+    x.is_old = age >= x.ground.good
+    if x.is_old and not x.entry.lasts:
         return 0
-    if age >= x.ground.fresh:
+    # Of old ones only some are wished anew: those that are asked for often come to be.
+    if age >= x.ground.fresh and not (x.is_old and x.began & RARELY):
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
     return x.entry.header_size <= MAX_HEADER
 
 
+# The inode and its times say which file it is, and so of which kind.
 cdef int is_same(const Guard *guard, const Identity *found) noexcept nogil:
     return (guard.inode == found.inode and guard.device == found.device
             and guard.size == found.size and guard.modified == found.modified
@@ -479,10 +505,16 @@ cdef int is_same(const Guard *guard, const Identity *found) noexcept nogil:
 
 
 cdef int path_is_same(const Exchange *x, int i) noexcept nogil:
+    """A young decision has just gone its way below the root; an old one has to go it again."""
     cdef Identity found
+    cdef int done
     cdef const char *path = <const char *>x.entry.data + x.entry.guard[i].path
-    return (pyweb_identify_path(x.ground.root, path, &found)
-            and is_same(&x.entry.guard[i], &found))
+    if x.is_old:
+        done = pyweb_identify_beneath(x.ground.root, path, x.ground.path_flags,
+                                      x.ground.resolve, &found)
+    else:
+        done = pyweb_identify_path(x.ground.root, path, &found)
+    return done and is_same(&x.entry.guard[i], &found)
 
 
 cdef int open_file(Exchange *x) noexcept nogil:
@@ -495,14 +527,19 @@ cdef int open_file(Exchange *x) noexcept nogil:
 
 cdef int is_still_so(Exchange *x) noexcept nogil:
     """Every file that the decision has found is still what it was; the one to be sent is open,
-    unless its content is known."""
+    unless its content is known. Of an old decision also the directories, and its content is not
+    believed: who writes to a mapping may leave the times as they are for a while."""
     cdef int i
+    if x.is_old:
+        x.entry.has_body = 0
     if x.entry.count and not x.entry.has_body:
         if not open_file(x):
             return 0
     elif not path_is_same(x, 0):
         return 0
     for i in range(1, x.entry.guards):
+        if x.entry.guard[i].is_directory and not x.is_old:
+            continue
         if not path_is_same(x, i):
             return 0
     return 1
@@ -789,8 +826,13 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
     while True:
         slot[STATE] = IDLE
         ready = pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told)
-        if ready < 0 or told or is_the_last(ground, rest.requests):
+        if ready < 0 or is_the_last(ground, rest.requests):
             return 0
+        if told and not (alone and getppid() != ground.parent):
+            return 0
+        # Whom nobody would take back goes on as long as there is something to answer.
+        if told and not sock_ready:
+            return end(&x, record)
         if not sock_ready:
             return park(&x, rest.requests)
         x.size = <int>pyweb_peek(sock, x.data, MAX_HEAD)
@@ -832,7 +874,8 @@ cdef class Repeater:
     def __cinit__(self, Cache cache not None, slots, records, *, int root, int log,
                   bint log_is_socket, int lifeline, int wishes, double fresh, double good,
                   double linger, int keepalive_requests, unsigned long long flags,
-                  unsigned long long resolve, escapes, double silence, double timeout_write,
+                  unsigned long long path_flags, unsigned long long resolve, escapes,
+                  double silence, double timeout_write,
                   reasons, int parker, bytes parked not None, int parked_requests):
         cdef int octet
         cdef bytes text
@@ -846,6 +889,7 @@ cdef class Repeater:
         self.ground.linger = <int>(linger * 1000)
         self.ground.keepalive_requests = keepalive_requests
         self.ground.flags, self.ground.resolve = flags, resolve
+        self.ground.path_flags, self.ground.parent = path_flags, os.getpid()
         self.ground.silence = <int>(silence * 1000)
         self.ground.timeout_write = <long long>(timeout_write * 1e9)
         self.ground.client_reset, self.ground.write_timeout = reasons

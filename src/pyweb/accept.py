@@ -367,7 +367,9 @@ class Acceptor:
         """They have waited already, and go before all others."""
         for one in reversed(self._mode.returned()):
             waiting = _Waiting(one.sock, one.peer, one.record, one.past)
-            if self._abandoned:
+            if self._abandoned and not unread(one.sock):
+                one.sock.close()  # it has asked for nothing
+            elif self._abandoned:
                 self._refuse(waiting, Reason.PROCESSES_FULL)
             else:
                 self._waiting.appendleft(waiting)

@@ -2,7 +2,8 @@
 
 Python decides once; C repeats the decision (_fastserve.pyx) as long as the files that it has found
 are the same. What it did not find, a precompressed neighbour or an index that comes into being,
-is noticed when the decision is made anew, within a second. Not here: what the decision is
+is noticed within a second: when the decision is made anew, or because the directory where it would
+be is another (a directory's times change with its names). Not here: what the decision is
 (route.py), who makes it (filler.py), and how it is found again (_fastcache.pyx).
 """
 
@@ -26,12 +27,14 @@ NAMES = (
     b"if-modified-since", b"if-unmodified-since",
 )  # fmt: skip
 # Seconds. A decision that is older is made anew while it is still repeated; one that is older than
-# GOOD is repeated no more.
+# GOOD is repeated only after a look at the directories of what it did not find, if it lasts.
 FRESH, GOOD = 0.5, 1.0
 # A head that is longer is left to Python.
 LONGEST_HEAD = 4096
-# ns: a kernel's clock of files may stand still for so long (a tick is 10 ms at most).
-SETTLED = 50_000_000
+# ns: a kernel's clock of files may stand still for so long (a tick is 10 ms at most). For what is
+# to last it must do for all file systems (FAT has times of 2 s).
+SETTLED, _LASTING = 50_000_000, 3_000_000_000
+_DATES = (b"if-modified-since", b"if-unmodified-since")
 
 _STATUSES = (200, 206, 304)
 _DATE = b"Date: "
@@ -40,10 +43,14 @@ _DATE_SIZE = 29
 
 class Entry:
     """A decision as it is kept. `files`: (path, device, inode, size, mtime and ctime in ns) of
-    what it has found, the one that is sent first; `date_at`: where in `header` the date stands,
-    -1: nowhere; `body`: what is sent of the file, None: it has to be read each time."""
+    what it has found, the one that is sent first; `directories`: likewise, of where it has found
+    nothing; `lasts`: as long as all these are the same; `date_at`: where in `header` the date
+    stands, -1: nowhere; `body`: what is sent of the file, None: it has to be read each time."""
 
-    __slots__ = ("body", "count", "date_at", "files", "header", "keeps", "offset", "status")
+    __slots__ = (
+        "body", "count", "date_at", "directories", "files", "header", "keeps", "lasts", "offset",
+        "status",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,7 +62,10 @@ class Entry:
         offset: int,
         count: int,
         body: bytes | None,
+        directories: list[Found] | None,
     ) -> None:
+        self.lasts = directories is not None
+        self.directories = directories or []
         self.status = status
         self.header = header
         self.date_at = date_at
@@ -127,7 +137,7 @@ class Decider:
         self._largest = largest
 
     def entry(self, head: Head) -> Entry | None:
-        self._root.opened.clear()
+        self._root.forget()
         observed = _Observed(head)
         response = self._answer(observed)
         try:
@@ -148,7 +158,35 @@ class Decider:
         body = slices[0] if slices else None
         offset, count = (body.offset, len(body)) if isinstance(body, FileBody) else (0, 0)
         known = self._content(body, files[0]) if isinstance(body, FileBody) else None
-        return Entry(response.status, header, _date_at(header), keeps, files, offset, count, known)
+        return Entry(
+            response.status,
+            header,
+            _date_at(header),
+            keeps,
+            files,
+            offset,
+            count,
+            known,
+            self._directories(head, files),
+        )
+
+    def _directories(self, head: Head, files: list[Found]) -> list[Found] | None:
+        """As they are while there is nothing where nothing was found: they are looked at first.
+        None: the decision does not last. Something may come to be there or be allowed without a
+        trace, the times are so young that a change might leave them as they are, or what the head
+        says depends on the date (RFC 9110 5.6.7: years of two digits)."""
+        missed = self._root.missed
+        paths = sorted({os.path.dirname(path) or b"." for path in missed})
+        young = time.time_ns() - _LASTING
+        try:
+            found = [_found(path, self._root.look(path)) for path in paths]
+        except OSError:
+            return None
+        if self._root.odd or any(max(one[4:]) > young for one in (*found, *files)):
+            return None
+        if any(b"-" in (head.get(name) or b"") for name in _DATES):
+            return None
+        return found if all(map(self._root.has_nothing, missed)) else None
 
     def _content(self, body: FileBody, file: Found) -> bytes | None:
         """None: it is too large, or was changed so lately that a change while it is read might
@@ -156,8 +194,11 @@ class Decider:
         now = time.time_ns()
         if not 0 < len(body) <= self._largest or max(file[4:]) > now - SETTLED:
             return None
-        data = os.pread(body.fd, len(body), body.offset)
-        is_same = len(data) == len(body) and _found(file[0], os.fstat(body.fd)) == file
+        try:
+            data = os.pread(body.fd, len(body), body.offset)
+            is_same = len(data) == len(body) and _found(file[0], os.fstat(body.fd)) == file
+        except OSError:
+            return None  # who sends it will see for himself
         return data if is_same else None
 
     def _files(self, response: Response) -> list[Found]:

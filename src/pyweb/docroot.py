@@ -222,20 +222,53 @@ class WatchedRoot(DocRoot):
 
 
 class RecordingRoot(DocRoot):
-    """The same root, which remembers what was opened to be read in it: descriptor, path and what
-    fstat(2) said then, of each regular file."""
+    """The same root, which remembers what was found in it since `forget`.
+
+    opened   of each regular file that was opened to be read: descriptor, path, and what fstat(2)
+             said then
+    missed   paths where there was nothing
+    odd      something else has been met: no file, no right, no way
+    """
 
     def __init__(self, root: DocRoot) -> None:
         self.fd = root.fd
         self._openat2 = root._openat2
+        self.forget()
+
+    def forget(self) -> None:
         self.opened: list[tuple[int, bytes, os.stat_result]] = []
+        self.missed: list[bytes] = []
+        self.odd = False
 
     def open(self, path: bytes, flags: int = READ) -> int:
-        fd = super().open(path, flags)
+        try:
+            fd = super().open(path, flags)
+        except FileNotFoundError:
+            self.missed.append(path)
+            raise
+        except OSError:
+            self.odd = True
+            raise
         status = os.fstat(fd)
-        if flags == READ and stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):
+            self.odd = True
+        elif flags == READ:
             self.opened.append((fd, path, status))
         return fd
+
+    def look(self, directory: bytes) -> os.stat_result:
+        """OSError."""
+        return os.stat(directory, dir_fd=self.fd)
+
+    def has_nothing(self, path: bytes) -> bool:
+        """Not even a link to nowhere."""
+        try:
+            os.lstat(path, dir_fd=self.fd)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
 
 
 def open_root(directory: str, opened: Callable[[], None] | None = None) -> DocRoot:

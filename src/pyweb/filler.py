@@ -38,6 +38,8 @@ class Writable(Protocol):
         count: int,
         guards: list[tuple[bytes, int, int, int, int, int]],
         body: bytes | None,
+        directories: list[tuple[bytes, int, int, int, int, int]],
+        lasts: bool,
     ) -> bool: ...
 
 
@@ -99,4 +101,6 @@ class Filler:
             entry.count,
             entry.files,
             entry.body,
+            entry.directories,
+            entry.lasts,
         )

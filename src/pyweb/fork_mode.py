@@ -26,6 +26,7 @@ from .journal import Journal
 from .losses import Losses
 from .mode import Crash, Returned
 from .obituary import Obituaries, what_it_did
+from .parking import MOST_REQUESTS
 from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .watchdog import Hang, Watchdog
@@ -40,6 +41,9 @@ _LOOK = 1.0
 # After a bare child that has handed its connection back, so many are forked whole, twice as many
 # each time: where Python is needed anyway a bare child is a fork too many.
 _MOST_DOUBT = 64
+# After so many that died of what they had not, before they had begun, there is none any more.
+_MOST_DEATHS = 3
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 
 
 class Forks(Protocol):
@@ -104,6 +108,7 @@ class ForkMode:
         self._forks = forks
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
+        self._bare_deaths = 0
         self._returned: list[Returned] = []
         self._needs_python: set[int] = set()  # sockets
         self._child = child
@@ -192,6 +197,8 @@ class ForkMode:
         """It must be possible to hand it back, and likely that there is no need to."""
         if self._forks is None or past.began or self._copies >= _COPIES:
             return False
+        if self._bare_deaths >= _MOST_DEATHS:
+            return False
         if sock.fileno() in self._needs_python:
             return False
         if self._doubt:
@@ -261,6 +268,11 @@ class ForkMode:
         if one.requests >= 0 and one.sock and self._is_handed_back(code):
             self._hand_back(one, one.sock)
             return
+        if one.requests >= 0 and one.sock and self._has_died_idle(code, one):
+            self.cut += 1
+            self._tell(pid, self._obituaries.tell(code, usage), one)
+            self._hand_back(one, one.sock)
+            return
         self._stamps.reaped(one.record, usage)
         hung = self._watchdog.bury(pid, code, usage)
         if code and not self._ending:
@@ -282,10 +294,18 @@ class ForkMode:
             self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
         return code == EXIT_HANDED_BACK
 
+    def _has_died_idle(self, code: int, one: _Child) -> bool:
+        """Of a signal, and had taken nothing: another process can go on. If it is for what it
+        lacks, others would die of it too."""
+        if code >= 0 or self._ending or one.slot.get(STATE) in (READING, ANSWERING):
+            return False
+        self._bare_deaths += -code in _FAULTS
+        return not one.slot.get(SENT)
+
     def _hand_back(self, one: _Child, sock: socket.socket) -> None:
         self._copies -= 1
         self.served -= 1
-        past = Past(one.requests + max(0, one.slot.get(REQUESTS)))
+        past = Past(min(one.requests + max(0, one.slot.get(REQUESTS)), MOST_REQUESTS))
         self._scoreboard.give_back(one.slot)
         self._returned.append(Returned(sock, one.peer, past, one.record))
 

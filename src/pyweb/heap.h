@@ -208,13 +208,15 @@ static int advise_all(struct heap *heap) {
 /* Undo exclude_heap, whatever it has come to. What was unmapped since is no matter (ENOMEM), and
    nor is a device's memory, which is never forked (EINVAL). -1: a child would lack something. */
 static int include_heap(void) {
-    int failed = 0;
-    while (left_out_count > 0) {
-        struct range one = left_out[left_out_count - 1];
-        if (madvise((void *)one.low, one.high - one.low, MADV_DOFORK) < 0 && errno != EINVAL &&
-            errno != ENOMEM)
-            failed = -1;
-        left_out_count--;
+    int failed = 0, count = left_out_count;
+    left_out_count = 0;
+    for (int i = 0; i < count; i++) {
+        struct range one = left_out[i];
+        if (madvise((void *)one.low, one.high - one.low, MADV_DOFORK) == 0 || errno == EINVAL ||
+            errno == ENOMEM)
+            continue;
+        left_out[left_out_count++] = one;   /* to be tried again */
+        failed = -1;
     }
     return failed;
 }

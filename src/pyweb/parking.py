@@ -24,6 +24,8 @@ NO_DESCRIPTOR = -2
 _COUNTS = {b"+": 1, b"-": -1, b"0": 0}
 _KINDS = {more: kind for kind, more in _COUNTS.items()}
 _LONGEST = 256
+# Of one connection. What another process tells may be any number, and C adds to it.
+MOST_REQUESTS = 1 << 31
 _ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 
 
@@ -108,6 +110,7 @@ def _understood(data: bytes, fds: list[int]) -> Arrival | Count:
     if kind != _CONNECTION:
         raise ValueError("neither")
     past, peer = Past(*_PAST.unpack_from(data, 1)), data[1 + _PAST.size :].decode()
+    past.requests = min(past.requests, MOST_REQUESTS)
     return Arrival(socket.socket(fileno=fds[0]), past, peer) if fds else Count(peer, -1)
 
 

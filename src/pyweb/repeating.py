@@ -15,7 +15,7 @@ import time
 from .cache import FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
 from .connection import LINGER_SILENCE, Progress
-from .docroot import BENEATH, READ, DocRoot, RecordingRoot
+from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from .errors import Reason
 from .filler import Filler
 from .filling import MEMFD_NAME, Filling
@@ -123,6 +123,7 @@ def _common(
         linger=LINGER,
         keepalive_requests=config.keepalive_requests,
         flags=READ,
+        path_flags=PATH,
         resolve=BENEATH,
         escapes=escapes(),
         silence=LINGER_SILENCE,
