@@ -26,6 +26,7 @@ import pytest
 from cases import CASES, H, get
 from conftest import (
     PATIENCE,
+    Client,
     ServeFixture,
     Server,
     children_of,
@@ -285,6 +286,129 @@ def test_what_is_old_is_wished_anew_and_then_not_repeated(twins: Twins) -> None:
     assert twins.in_c(get())[0] == b""
     assert twins.filler.fill(get())
     assert twins.in_c(get())[0]
+
+
+@pytest.fixture
+def lasting(
+    tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Twins]:
+    """A site that has been as it is for long enough."""
+    monkeypatch.setattr(policy, "_LASTING", policy.SETTLED)
+    for act in getattr(request, "param", ()):
+        act(site)
+    time.sleep(policy.SETTLED / 1e9)
+    made = Twins(site, tmp_path, largest=_fastcache.LARGEST_BODY)
+    yield made
+    made.close()
+
+
+def is_repeated(twins: Twins, data: bytes) -> bool:
+    return bool(twins.in_c(data)[0])
+
+
+def grow_old(twins: Twins, data: bytes) -> None:
+    assert twins.filler.fill(data)
+    time.sleep(policy.GOOD + 0.02)
+
+
+@pytest.mark.parametrize(
+    "data", [get(), get().replace(b"GET", b"HEAD"), get(b"/with-index/"), get(b"/empty.txt")]
+)
+def test_a_decision_lasts(lasting: Twins, data: bytes) -> None:
+    expected = lasting.in_python(data)
+    grow_old(lasting, data)
+    for _ in range(100):
+        answer, rest = lasting.in_c(data)
+        assert without_date(answer) == without_date(expected)
+        assert rest is None
+    wishes = sum(lasting.wished() == data for _ in range(100))
+    assert 0 < wishes < 40  # one of 16
+
+
+def a_neighbour(site: Path) -> None:
+    (site / "hello.txt.gz").write_bytes(b"zipped")
+
+
+def a_neighbour_that_is_taken_away_again(site: Path) -> None:
+    a_neighbour(site)
+    (site / "hello.txt.gz").unlink()
+
+
+def another_root_file(site: Path) -> None:
+    change(site / "hello.txt")
+
+
+@pytest.mark.parametrize(
+    "act", [a_neighbour, a_neighbour_that_is_taken_away_again, another_root_file],
+    ids=lambda act: act.__name__,
+)  # fmt: skip
+def test_until_a_name_comes_or_goes(lasting: Twins, site: Path, act) -> None:  # type: ignore[no-untyped-def]
+    data = get(fields=H + b"Accept-Encoding: gzip\r\n")
+    grow_old(lasting, data)
+    assert is_repeated(lasting, data)
+    act(site)
+    assert not is_repeated(lasting, data)
+
+
+def forbidden_neighbour(site: Path) -> None:
+    a_neighbour(site)
+    (site / "hello.txt.gz").unlink()
+    (site / "hello.txt.gz").mkdir()
+
+
+def link_to_nowhere(site: Path) -> None:
+    (site / "hello.txt.gz").symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    "lasting", [[forbidden_neighbour], [link_to_nowhere]], indirect=True,
+    ids=["no file", "a link to nowhere"],
+)  # fmt: skip
+def test_what_could_come_to_be_there_without_a_trace(lasting: Twins) -> None:
+    data = get(fields=H + b"Accept-Encoding: gzip\r\n")
+    assert lasting.filler.fill(data)
+    assert is_repeated(lasting, data)
+    time.sleep(policy.GOOD + 0.02)
+    assert not is_repeated(lasting, data)
+
+
+def test_a_year_of_two_digits_does_not_last(lasting: Twins) -> None:
+    data = get(fields=H + b"If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n")
+    grow_old(lasting, data)
+    assert not is_repeated(lasting, data)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_old_decision_stays_below_the_root(
+    lasting: Twins, site: Path, tmp_path: Path, method: bytes
+) -> None:
+    """The same file, but by now it is elsewhere."""
+    data = get(b"/sub/deep/two.bin").replace(b"GET", method)
+    grow_old(lasting, data)
+    assert is_repeated(lasting, data)
+    (site / "sub").rename(tmp_path / "moved")
+    (site / "sub").symlink_to(tmp_path / "moved")
+    assert not is_repeated(lasting, data)
+
+
+def test_who_writes_to_a_mapping(lasting: Twins, site: Path) -> None:
+    """Its first write has changed the times, its second does not."""
+    with open(site / "hello.txt", "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[:5] = b"HELLO"
+        time.sleep(policy.SETTLED / 1e9 + 0.02)
+        grow_old(lasting, get())
+        memory[:5] = b"hullo"
+        assert lasting.in_c(get())[0].endswith(b"hullo, world\n")
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    """The filler goes on: an error of reading is for who sends it."""
+    lo = Path("/sys/class/net/lo")
+    if not (lo / "speed").exists():
+        pytest.skip("no such file here")
+    made = Twins(lo, tmp_path, largest=_fastcache.LARGEST_BODY)
+    made.filler.fill(get(b"/speed"))
+    made.close()
 
 
 def test_a_file_from_the_future_is_not_kept(twins: Twins, site: Path) -> None:
@@ -805,6 +929,63 @@ def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) 
         with pytest.raises((EOFError, ConnectionResetError)):
             client.answer()
     assert server.ask("/hello.txt").status == 200
+
+
+def kept(server: Server) -> tuple[Client, int]:
+    """A connection that has been answered in C, and the pid of its child, which is bare."""
+    repeats(server)
+    for _ in range(20):
+        assert server.ask("/hello.txt").status == 200
+    client = server.connect()
+    assert client.answer_to(get()).status == 200
+    [child] = [pid for pid in server.children() if name_of(pid) != "pyweb-filler"]
+    return client, child
+
+
+def test_who_has_no_master_any_more_answers(serve: ServeFixture) -> None:
+    """Nobody would take the connection back."""
+    server = serve("--no-parking")
+    client, _ = kept(server)
+    with client:
+        client.send(get())
+        os.kill(server.master, signal.SIGKILL)
+        assert client.answer().status == 200
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.answer()
+
+
+def test_a_child_that_is_killed_while_it_idles(serve: ServeFixture) -> None:
+    """It had taken nothing: another goes on with its client."""
+    server = serve("--no-parking")
+    client, child = kept(server)
+    with client:
+        os.kill(child, signal.SIGKILL)
+        assert client.answer_to(get()).status == 200
+    assert "reason 87: child" in server.stderr()
+
+
+def test_who_idles_is_owed_nothing_when_it_ends(serve: ServeFixture) -> None:
+    server = serve("--no-parking")
+    client, _ = kept(server)
+    with client:
+        server.process.send_signal(signal.SIGQUIT)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.answer()
+    assert " 503 " not in server.stdout()
+
+
+def test_a_number_of_requests_that_no_connection_has() -> None:
+    """From another process, which may have been taken over: C adds to it."""
+    near, far = parking.pair()
+    a, b = socket.socketpair()
+    message, at = parking.idle_message()
+    forged = message[:at] + b"\xff" * 8 + message[at + 8 :] + b"127.0.0.1"
+    socket.send_fds(near, [forged], [a.fileno()])
+    arrival = parking.receive(far)
+    assert isinstance(arrival, parking.Arrival)
+    assert arrival.past.requests == parking.MOST_REQUESTS
+    for one in (near, far, a, b, arrival.sock):
+        one.close()
 
 
 @pytest.mark.parametrize("mode", MODES)
