@@ -933,13 +933,13 @@ def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) 
 
 def kept(server: Server) -> tuple[Client, int]:
     """A connection that has been answered in C, and the pid of its child, which is bare."""
-    repeats(server)
-    for _ in range(20):
-        assert server.ask("/hello.txt").status == 200
+    for _ in range(20):  # after those that had to be handed back
+        with server.connect() as client:
+            assert client.answer_to(get()).status == 200
     client = server.connect()
     assert client.answer_to(get()).status == 200
-    [child] = [pid for pid in server.children() if name_of(pid) != "pyweb-filler"]
-    return client, child
+    until(lambda: len(server.children()) == 1, "the others to end")
+    return client, server.children()[0]
 
 
 def test_who_has_no_master_any_more_answers(serve: ServeFixture) -> None:
