@@ -9,10 +9,10 @@ here (tests/test_layers.py):
  loads        reports  guards  load  visitors
  servers      usage  servers  faults  phases  timeline  rungs
  measuring    ladder  across  taxes  model  own  throughput
- others       peers  guests  contest  article  race
+ others       peers  guests  contest  article  race  hold
  comparing    figures  compare
  telling      data  tell  tell_across  tell_compare  tell_peers  session
  drawing      forms  layout  canvas  plots  curves
  page         of_ladder  of_servers  of_model  doubts  page
- commands     climbing  rivals  racing  reporting  comparing  commands  cli  __main__
+ commands     climbing  rivals  racing  holding  reporting  comparing  commands  cli  __main__
 """

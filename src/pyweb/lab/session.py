@@ -30,13 +30,15 @@ Answer = dict[str, Any]
 # Blocks, connections a run, and warm-up, by command; fewer blocks than six have no interval
 # (statistics.median).
 _QUICK = {"taxes": (16, 60, 10), "ladder": (6, 60, 10), "model": (6, 60, 10), "load": (6, 60, 10),
-          "peers": (6, 0, 0), "article": (6, 0, 0), "race": (6, 0, 0)}  # fmt: skip
+          "peers": (6, 0, 0), "article": (6, 0, 0), "race": (6, 0, 0),
+          "hold": (6, 0, 0)}  # fmt: skip
 _FULL = {"taxes": (40, 120, 20), "ladder": (24, 120, 20), "model": (12, 120, 20),
          "load": (10, 120, 20),
-         "peers": (8, 0, 0), "article": (6, 0, 0), "race": (12, 0, 0)}  # fmt: skip
+         "peers": (8, 0, 0), "article": (6, 0, 0), "race": (12, 0, 0),
+         "hold": (6, 0, 0)}  # fmt: skip
 
 # Where a server is tried out as one would try it out: on all CPUs, beside its load.
-_EVERYWHERE = ("peers", "article", "race")
+_EVERYWHERE = ("peers", "article", "race", "hold")
 
 # What a measurement may end with: a line each.
 FAILURES = (Failed, CannotBuild, Void, Missing, OSError)

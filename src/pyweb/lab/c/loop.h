@@ -23,7 +23,7 @@
 /* Seconds. Whatever becomes of those who measure: no server stays. */
 #define LIFE 900
 
-enum work { CLOSE, SERVE, FORK_EXIT, FORK_SERVE };
+enum work { CLOSE, SERVE, FORK_EXIT, FORK_SERVE, HOLD };
 
 struct child {
     pid_t pid;
@@ -158,6 +158,8 @@ static inline int fork_for(struct loop *loop, int fd, int64_t *record) {
 static inline int handle(struct loop *loop, int fd, int64_t *record) {
     if (loop->work == FORK_EXIT || loop->work == FORK_SERVE)
         return fork_for(loop, fd, record);
+    if (loop->work == HOLD)
+        return 0;
     if (loop->work == SERVE) {
         serve_one(fd, &loop->task, record);
     } else {

@@ -6,6 +6,7 @@
          serve       accept, serve
          fork-exit   accept, fork; the child exits at once, the client sends nothing
          fork-serve  accept, fork; the child serves and exits
+         hold        accept, and no more; the client sends nothing
 
    Prints its port on 127.0.0.1, then serves until SIGTERM. Exit 2: one line on stderr.
    Not here: how it accepts and forks (loop.h), and how it serves (path.h). */
@@ -18,7 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const modes[] = {"close", "serve", "fork-exit", "fork-serve"};
+static const char *const modes[] = {"close", "serve", "fork-exit", "fork-serve", "hold"};
 
 static int fail(const char *what) {
     fprintf(stderr, "server: %s: %s\n", what, strerror(errno));
@@ -27,7 +28,7 @@ static int fail(const char *what) {
 
 /* A word of the command line; -1: it is none of them. */
 static int mode_of(const char *name) {
-    for (int mode = CLOSE; mode <= FORK_SERVE; mode++)
+    for (int mode = CLOSE; mode <= HOLD; mode++)
         if (strcmp(name, modes[mode]) == 0)
             return mode;
     return -1;
@@ -59,7 +60,7 @@ int main(int count, char **words) {
     int mode = count >= 2 ? mode_of(words[1]) : -1;
     int memory = count == 5 ? descriptor_of(words[4]) : -1;
     if (count < 4 || count > 5 || mode < 0 || (count == 5 && memory < 0)) {
-        fputs("usage: server close|serve|fork-exit|fork-serve PATH FILE [STAMPS_FD]\n", stderr);
+        fputs("usage: server close|serve|fork-exit|fork-serve|hold PATH FILE [STAMPS_FD]\n", stderr);
         return 2;
     }
     bound_life();
