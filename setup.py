@@ -8,6 +8,7 @@ import os
 
 from setuptools import Extension, setup
 
+# All in one library: see pyweb/_together.py.
 MODULES = (
     "_fastparse",
     "_fastopen",
@@ -23,12 +24,12 @@ if os.environ.get("PYWEB_WERROR"):
     FLAGS += ["-Wall", "-Wextra", "-Werror"]
 
 
-def extension(name: str) -> Extension:
+def library() -> Extension:
     # -z now: a forked child must not pay for lazy binding again and again.
     link = ["-Wl,-z,now,-z,relro"] if os.uname().sysname == "Linux" else []
     built = Extension(
-        f"pyweb.{name}",
-        [f"src/pyweb/{name}.pyx"],
+        "pyweb._fast",
+        [f"src/pyweb/{name}.pyx" for name in ("_fast", *MODULES)],
         include_dirs=["src/pyweb"],
         depends=["src/pyweb/heap.h"],
         extra_compile_args=FLAGS,
@@ -39,6 +40,5 @@ def extension(name: str) -> Extension:
 
 
 setup(
-    ext_modules=[] if PURE else [extension(n) for n in MODULES],
-    options={"build_ext": {"parallel": os.cpu_count()}},
+    ext_modules=[] if PURE else [library()],
 )

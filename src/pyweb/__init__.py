@@ -3,7 +3,8 @@
 The map. A module imports only from the layers below it, and within its layer only from those
 listed before it (tests/test_layers.py):
 
- 0 words         errors  clock  grammar  journal  config  memory  scoreboard  stamps
+ 0 words         _fast  _together  errors  clock  grammar  journal  config  memory
+                 scoreboard  stamps
  1 wire          message  _pyparse  _fastparse  parse  body  render
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
@@ -18,6 +19,12 @@ listed before it (tests/test_layers.py):
                  upgrade  supervisor  server
  7 door          status  statustext  watch  cli  __main__
 """
+
+import sys
+
+from ._together import Finder
+
+sys.meta_path.insert(0, Finder(__name__, __path__))
 
 __version__ = "0.1.0"
 __all__ = ["__version__"]
