@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import UsageError
 from .grammar import FIELD, TCHAR
@@ -24,8 +23,7 @@ MODES = ("fork", "prefork", "thread")
 MAX_FIELDS = 1000
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where to listen: host and port (None until a port is known), or the path of a socket."""
 
     host: str
@@ -183,8 +181,7 @@ def owner(value: str) -> str:
     return value
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option. `name` is the long option, the TOML key and (upper case, _) the variable.
 
     default   as text, as one would write it
@@ -291,8 +288,7 @@ OPTIONS: tuple[Option, ...] = (
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """Every option's value, checked. Times in seconds, sizes in bytes, 0 where it says "off".
 
     --port is in `bind`, where each address but a socket's path has one.
@@ -300,7 +296,7 @@ class Config:
 
     bind: tuple[Address, ...]
     directory: str
-    index: tuple[str, ...]
+    index: tuple[str, ...]  # type: ignore[assignment]  # as tuple.index, which no one calls here
     no_listing: bool
     header: tuple[tuple[bytes, bytes], ...]
     mode: str

@@ -12,9 +12,9 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from resource import struct_rusage
+from typing import TYPE_CHECKING
 
 from .connection import NEW
-from .dispatcher import Dispatcher
 from .errors import Reason
 from .helper import Helper
 from .journal import Journal
@@ -22,10 +22,13 @@ from .obituary import Obituaries
 from .parking import Arrival, Count, pair, pass_log, pass_on, receive
 from .scoreboard import Slot
 
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
+
 AVAILABLE = hasattr(select, "epoll")
 
 # (inbox, master) -> the dispatcher, made in its own process.
-Make = Callable[[socket.socket, socket.socket], Dispatcher]
+Make = Callable[[socket.socket, socket.socket], "Dispatcher"]
 
 
 class Dispatching:

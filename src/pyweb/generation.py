@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from .accept import Acceptor
 from .accesslog import AccessLog
@@ -22,7 +23,6 @@ from .backlog import Backlog
 from .channel import READY, Channel
 from .child import Child
 from .config import Config
-from .dispatcher import Dispatcher
 from .dispatching import AVAILABLE, Dispatching
 from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
@@ -45,6 +45,9 @@ from .signals import FOR_THE_SUPERVISOR, HEARD_BY_MASTER, SignalPipe
 from .stamps import NO_STAMPS, NoStamps, Stamps
 from .static import StaticSite
 from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from .dispatcher import Dispatcher
 
 
 def main(fd: int) -> int:
@@ -270,6 +273,8 @@ def _dispatching(
     slot = board.take(int(time.time() * 1000), DISPATCHER)
 
     def make(inbox: socket.socket, master: socket.socket) -> Dispatcher:
+        from .dispatcher import Dispatcher  # in its own process: it brings what no master needs
+
         refusals = Refusals(log, journal, config.header, int(config.timeout_queue))
         return Dispatcher(
             config,

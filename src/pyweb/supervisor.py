@@ -15,7 +15,6 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from resource import struct_rusage
 
 from .channel import ALIVE, CHECK, DRAIN, END, GROW, LEAVING, READY, REOPEN, RETIRE, SHRINK
@@ -293,7 +292,7 @@ class Supervisor:
         elif not 1 <= workers <= config.max_connections:
             self._journal.say(f"the pool stays: {workers} workers are too {_MUCH[by]}")
         else:
-            self._holdings.config = replace(config, workers=workers)
+            self._holdings.config = config._replace(workers=workers)
             if self._master:
                 self._master.channel.say(GROW if by > 0 else SHRINK)
             self._journal.say(f"the pool is to have {workers} workers")
