@@ -933,7 +933,7 @@ def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) 
 
 def kept(server: Server) -> tuple[Client, int]:
     """A connection that has been answered in C, and the pid of its child, which is bare."""
-    for _ in range(20):  # after those that had to be handed back
+    for _ in range(140):  # after those that had to be handed back
         with server.connect() as client:
             assert client.answer_to(get()).status == 200
     client = server.connect()

@@ -589,14 +589,21 @@ cdef class Lane:
         cdef bytes data = b""
         owed = None
         if code == GOES_ON:
-            data = self.x.data[:self.x.size]
+            data = self.taken(0)
         elif code == IS_OWED:
             owed = self.owed()
-            data = self.x.data[self.x.head_size:self.x.size]
+            data = self.taken(self.x.head_size)
         if guest.at:
             self.leave(fd)
         return (KINDS[code], fd, guest.family, guest.peer.text[:guest.peer.size].decode(),
                 guest.requests, data, owed, bool(guest.is_watched))
+
+    cdef bytes taken(self, int start):
+        """None: there is no memory for them."""
+        try:
+            return self.x.data[start:self.x.size]
+        except MemoryError:
+            return None
 
     cdef object owed(self):
         cdef Exchange *x = &self.x

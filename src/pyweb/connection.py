@@ -139,7 +139,7 @@ class Connection:
     drained   set by the driver: the answer that is being made is the last
     record    of when what happened, in the first exchange
     owed      an answer that has to be finished first
-    received  bytes that others have taken from the socket
+    received  bytes that others have taken from the socket; None: they had no memory for them
     repeats   the last answer was such that it may be repeated
     """
 
@@ -154,7 +154,7 @@ class Connection:
         peeks: bool = False,
         record: Record = NOTHING,
         owed: Owed | None = None,
-        received: bytes = b"",
+        received: bytes | None = b"",
     ) -> None:
         self.repeats = False
         self._owed = owed
@@ -166,7 +166,8 @@ class Connection:
         self._slot = slot
         self._peeks = peeks and transport.can_peek
         self._record = self._whole = record
-        self._buffer = received
+        self._buffer = received or b""
+        self._lacks_memory = received is None
         self._past = past
         self._head_began = past.began
         self._seen = b""  # of a head that is not whole; what stays in the kernel
@@ -330,6 +331,8 @@ class Connection:
     def _receive_head(self) -> Steps[Head | None]:
         """None: the client is silent, idle or gone, and is owed nothing. HTTPError: refused."""
         self._slot.set(scoreboard.STATE, scoreboard.IDLE)
+        if self._lacks_memory:
+            raise MemoryError
         began, self._head_began = self._head_began, 0.0
         here = self._buffer or self._seen or began
         if not here and not (yield from self._wait_for_first_byte()):

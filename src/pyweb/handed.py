@@ -12,7 +12,7 @@ from .connection import Owing
 # for too long.
 NEW, GO_ON, LINGER, LATE = range(4)
 
-# Why, descriptor, family, peer, requests so far, bytes that were taken from the socket, what Owed
-# is made of, whether it is polled. One that goes on or is late is counted as open and among those
-# of its address.
-Handed = tuple[int, int, int, str, int, bytes, Owing | None, bool]
+# Why, descriptor, family, peer, requests so far, bytes that were taken from the socket (None: there
+# was no memory for them), what Owed is made of, whether it is polled. One that goes on or is late
+# is counted as open and among those of its address.
+Handed = tuple[int, int, int, str, int, bytes | None, Owing | None, bool]

@@ -307,7 +307,7 @@ class Worker:
         sock: socket.socket,
         peer: str,
         past: Past,
-        received: bytes = b"",
+        received: bytes | None = b"",
         owed: Owed | None = None,
         events: int = 0,
     ) -> None:
@@ -340,7 +340,7 @@ class Worker:
         family: int,
         peer: str,
         requests: int,
-        received: bytes,
+        received: bytes | None,
         owed: Owing | None,
         is_watched: bool,
     ) -> None:
