@@ -160,3 +160,13 @@ def test_more_fields_than_a_head_has_room_for() -> None:
     more = b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * (MAX_FIELDS + 1) + b"\r\n"
     flaw = verdict(_fastparse, more, (8190, 65536, MAX_FIELDS * 2))
     assert flaw == (Reason.TOO_MANY_FIELDS, len(more) - 7)
+
+
+def test_names_that_are_remembered_are_the_right_ones() -> None:
+    """More of them than are remembered, in spellings that differ in one letter, again and again."""
+    names = [f"{a}{b}-{c}{d}" for a in "Xx" for b in "Yy" for c in "abcdefgh" for d in "zZ90"]
+    for _ in range(3):
+        for name in [*names, *reversed(names), "a" * 32, "a" * 33, "A" * 33, "a"]:
+            head = f"GET / HTTP/1.1\r\n{name}: 1\r\n\r\n".encode()
+            [*_, fields] = _fastparse.parse_head(head, 8190, 65536, 100)
+            assert fields == ((name.lower().encode(), b"1"),)

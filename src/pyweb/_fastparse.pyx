@@ -9,17 +9,38 @@ is a state that can be wrong.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memcmp
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.ref cimport Py_INCREF
 
 from pyweb.errors import ParseError
 from pyweb import grammar
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* Eight octets of which none is below SP, and none DEL: they may stand in a field's value. */
+    static int pyweb_are_plain(const unsigned char *at) {
+        uint64_t word, below, del;
+        memcpy(&word, at, 8);
+        below = (word - UINT64_C(0x2020202020202020)) & ~word;
+        del = word ^ UINT64_C(0x7f7f7f7f7f7f7f7f);
+        del = (del - UINT64_C(0x0101010101010101)) & ~del;
+        return !((below | del) & UINT64_C(0x8080808080808080));
+    }
+    """
+    int pyweb_are_plain(const unsigned char *at) nogil
+
 cdef enum:
     CR = 13
     LF = 10
     SP = 32
     HTAB = 9
+    # Of names that are remembered: how many, and how long at most.
+    PLACES = 128
+    LONGEST_NAME = 32
 
 cdef unsigned char CLASSES[256]
 cdef unsigned char IN_TOKEN = grammar.IN_TOKEN
@@ -42,6 +63,16 @@ cdef inline Py_ssize_t skip(
     while pos < size and CLASSES[data[pos]] & kind:
         pos += 1
     return pos
+
+
+cdef inline Py_ssize_t skip_value(
+        const unsigned char *data, Py_ssize_t size, Py_ssize_t pos) noexcept nogil:
+    while True:
+        while pos + 8 <= size and pyweb_are_plain(data + pos):
+            pos += 8
+        if pos >= size or not CLASSES[data[pos]] & IN_FIELD:
+            return pos
+        pos += 1
 
 
 cdef inline Py_ssize_t line_end(
@@ -122,7 +153,7 @@ cdef Py_ssize_t field_lines(
         while pos < size and (data[pos] == SP or data[pos] == HTAB):
             pos += 1
         field.value.start = pos
-        pos = end = skip(data, size, pos, IN_FIELD)
+        pos = end = skip_value(data, size, pos)
         while end > field.value.start and (data[end - 1] == SP or data[end - 1] == HTAB):
             end -= 1
         field.value.end = end
@@ -170,6 +201,45 @@ cdef inline bytes cut(const unsigned char *data, Span span):
     return PyBytes_FromStringAndSize(<const char *>data + span.start, span.end - span.start)
 
 
+def _check_that_plain_is_what_the_grammar_says():
+    cdef unsigned char eight[8]
+    cdef int octet, i
+    for octet in range(256):
+        for i in range(8):
+            eight[i] = <unsigned char>octet
+        if pyweb_are_plain(eight) != (octet != HTAB and CLASSES[octet] & IN_FIELD != 0):
+            raise ImportError("pyweb: _fastparse.pyx and grammar.py have different field values")
+
+
+_check_that_plain_is_what_the_grammar_says()
+
+# Names of fields as they came, and in lower case: clients send few, and always the same.
+cdef list SPELLINGS = [None] * PLACES
+cdef list NAMES = [None] * PLACES
+
+
+cdef inline Py_ssize_t place_of(const unsigned char *name, Py_ssize_t length) noexcept nogil:
+    return (length * 5 + name[0] * 3 + name[length // 2] * 7 + name[length - 1]) % PLACES
+
+
+cdef bytes name_of(const unsigned char *data, Span span):
+    cdef const unsigned char *name = data + span.start
+    cdef Py_ssize_t length = span.end - span.start
+    cdef Py_ssize_t place
+    cdef object known
+    cdef bytes lower
+    if length > LONGEST_NAME:
+        return lowered(data, span)
+    place = place_of(name, length)
+    known = SPELLINGS[place]
+    if (known is None or PyBytes_GET_SIZE(known) != length
+            or memcmp(PyBytes_AS_STRING(known), name, length) != 0):
+        lower, known = lowered(data, span), cut(data, span)
+        NAMES[place], SPELLINGS[place] = lower, known   # both, or none
+        return lower
+    return <bytes>NAMES[place]
+
+
 cdef bytes lowered(const unsigned char *data, Span span):
     cdef Py_ssize_t length = span.end - span.start
     cdef bytes name = PyBytes_FromStringAndSize(NULL, length)
@@ -187,7 +257,7 @@ cdef tuple field_tuple(const unsigned char *data, Head *head):
     cdef tuple pair
     cdef int i
     for i in range(head.count):
-        pair = (lowered(data, head.fields[i].name), cut(data, head.fields[i].value))
+        pair = (name_of(data, head.fields[i].name), cut(data, head.fields[i].value))
         Py_INCREF(pair)
         PyTuple_SET_ITEM(fields, i, pair)
     return fields
