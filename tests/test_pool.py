@@ -255,7 +255,7 @@ def test_who_waits_in_the_backlog_when_it_stops_is_served(serve: ServeFixture, m
 def a_worker(listener: socket.socket, site: Path, slot: Slot, **more: object) -> Iterator[None]:
     """In a thread of ours, with a configuration that has `more`."""
     given = configure(arguments().parse_args(["-d", str(site)]), {})
-    config = types.SimpleNamespace(**{**vars(given), **more})
+    config = types.SimpleNamespace(**{**given._asdict(), **more})
     root = DocRoot(str(site))
     journal = Journal(Sink(2))
     router = Router(StaticSite(root, (), False))
