@@ -14,7 +14,8 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from .accept import Acceptor
 from .accesslog import AccessLog
@@ -27,11 +28,10 @@ from .dispatching import AVAILABLE, Dispatching
 from .docroot import DocRoot, open_root
 from .errors import EXIT_CANNOT_START, EXIT_DONE, EXIT_USAGE, StartError, UsageError
 from .filling import Filling
-from .fork_mode import ForkMode, Forks
+from .fork_mode import ForkMode
 from .handover import Handover, read_all
 from .introduce import introduction
 from .journal import Journal, Sink, complain
-from .lane import Lanes
 from .listen import Listener
 from .master import Master
 from .parse import ENGINES
@@ -48,6 +48,9 @@ from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from .dispatcher import Dispatcher
+
+# A mode's half of the cache: forks, or lanes.
+Repeating = TypeVar("Repeating")
 
 
 def main(fd: int) -> int:
@@ -136,7 +139,10 @@ def _forking(
     if AVAILABLE and not config.no_parking:
         dispatching = _dispatching(service, board, ground.shared, ground.lifeline)
     parker = dispatching.parker if dispatching else None
-    filling, forks = _repeating(ground, parker)
+    filling, forks = _cached(
+        ground,
+        lambda: repeating(service, ground.root, board, ground.shared, ground.lifeline, parker),
+    )
     keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
     child = Child(service, keep, ground.lifeline, parker)
     watchdog = Watchdog(config.timeout_request, "child", journal)
@@ -157,25 +163,14 @@ def _forking(
     return mode, acceptor, dispatching
 
 
-def _repeating(
-    ground: _Ground, parker: socket.socket | None
-) -> tuple[Filling, Forks] | tuple[None, None]:
+def _cached(
+    ground: _Ground, make: Callable[[], tuple[Filling, Repeating]]
+) -> tuple[Filling, Repeating] | tuple[None, None]:
+    """Who repeats decisions, and who keeps them; None: all are made anew."""
     if why_not(ground.service, ground.root):
         return None, None
     try:
-        return repeating(
-            ground.service, ground.root, ground.board, ground.shared, ground.lifeline, parker
-        )
-    except OSError as error:
-        ground.service.journal.say(f"no cache: {error.strerror}: each answer is decided anew")
-        return None, None
-
-
-def _lanes(ground: _Ground) -> tuple[Filling, Lanes] | tuple[None, None]:
-    if why_not(ground.service, ground.root):
-        return None, None
-    try:
-        return lanes(ground.service, ground.root, ground.board, ground.shared, ground.lifeline)
+        return make()
     except OSError as error:
         ground.service.journal.say(f"no cache: {error.strerror}: each answer is decided anew")
         return None, None
@@ -183,7 +178,10 @@ def _lanes(ground: _Ground) -> tuple[Filling, Lanes] | tuple[None, None]:
 
 def _pooling(ground: _Ground, listeners: list[Listener]) -> tuple[PoolMode, Backlog]:
     service = ground.service
-    filling, found = _lanes(ground)
+    filling, found = _cached(
+        ground,
+        lambda: lanes(service, ground.root, ground.board, ground.shared, ground.lifeline),
+    )
     pool = PoolMode(
         service.config,
         service,

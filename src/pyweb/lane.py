@@ -15,17 +15,18 @@ from .scoreboard import Slot
 from .shares import MOST, ROW, Shares, places
 
 if TYPE_CHECKING:
-    from . import _fastlane
     from ._fastserve import Repeater
+
+try:
+    from . import _fastlane
+except ImportError:  # not built: then nobody makes lanes
+    _fastlane = None  # type: ignore[assignment]
 
 
 class Lanes:
-    """Of a process: one for each of its workers. ImportError: it was not built."""
+    """Of a process: one for each of its workers."""
 
     def __init__(self, config: Config, repeater: Repeater) -> None:
-        from . import _fastlane  # not in mode fork: each fork would copy its mappings
-
-        self._compiled = _fastlane
         self._config = config
         self._repeater = repeater
 
@@ -42,7 +43,7 @@ class Lanes:
         """`quota`: after so many requests, or connections, it returns; 0: never. MemoryError."""
         config = self._config
         requests, connections = quota
-        return self._compiled.Lane(
+        return _fastlane.Lane(
             self._repeater,
             slot.at,
             poll,
@@ -59,7 +60,7 @@ class Lanes:
         )
 
     def _row(self, shares: Shares, number: int) -> _fastlane.Shares:
-        return self._compiled.Shares(
+        return _fastlane.Shares(
             shares.counters,
             shares.used,
             places,
