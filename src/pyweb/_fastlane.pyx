@@ -15,7 +15,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
-    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer, Repeater, Times, exchange, keep_time)
+    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer, Repeater, Times, exchange,
+    has_unread, keep_time)
 from pyweb import handed, ledger, scoreboard, shares
 
 cdef extern from *:
@@ -122,11 +123,6 @@ cdef extern from *:
         return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -2 : got;
     }
 
-    static int pyweb_has_unread(int sock) {
-        char one;
-        return recv(sock, &one, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-    }
-
     static long long pyweb_now(int which) {
         struct timespec now;
         clock_gettime(which, &now);
@@ -146,7 +142,6 @@ cdef extern from *:
     int pyweb_watch(int poll, int file) nogil
     int pyweb_accept(int door, int *family, char *name, int room) nogil
     Py_ssize_t pyweb_receive(int sock, void *data, size_t size) nogil
-    int pyweb_has_unread(int sock) nogil
     long long pyweb_now(int which) nogil
     size_t strlen(const char *text) nogil
     int close(int file) nogil
@@ -404,7 +399,7 @@ cdef class Lane:
 
     cdef int part(self, int fd) noexcept nogil:
         """What has come beyond the last request would take the answer with it."""
-        if pyweb_has_unread(fd):
+        if has_unread(&self.x):
             self.forget(fd)
             return LINGERS
         return self.end(fd)

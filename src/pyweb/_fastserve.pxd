@@ -109,6 +109,8 @@ cdef enum:
 # nothing of it is answered. OWED: x.sent bytes have left, and nothing is logged.
 cdef int exchange(Exchange *x) noexcept nogil
 
+cdef int has_unread(const Exchange *x) noexcept nogil
+
 # What a second is called, before it is said: by whoever has a heap.
 cdef void keep_time(Times *times) noexcept nogil
 
