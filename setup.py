@@ -17,6 +17,7 @@ MODULES = (
     "_fastserve",
     "_fastfork",
     "_fastlane",
+    "_fastzygote",
 )
 PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")
 FLAGS = ["-O2", "-fvisibility=hidden"]
@@ -26,12 +27,12 @@ if os.environ.get("PYWEB_WERROR"):
 
 def library() -> Extension:
     # -z now: a forked child must not pay for lazy binding again and again.
-    link = ["-Wl,-z,now,-z,relro"] if os.uname().sysname == "Linux" else []
+    link = ["-Wl,-z,now,-z,relro,-z,noseparate-code"] if os.uname().sysname == "Linux" else []
     built = Extension(
         "pyweb._fast",
-        [f"src/pyweb/{name}.pyx" for name in ("_fast", *MODULES)],
+        [*(f"src/pyweb/{name}.pyx" for name in ("_fast", *MODULES)), "src/pyweb/octets.c"],
         include_dirs=["src/pyweb"],
-        depends=["src/pyweb/heap.h"],
+        depends=["src/pyweb/heap.h", "src/pyweb/kernel.h"],
         extra_compile_args=FLAGS,
         extra_link_args=link,
     )

@@ -6,6 +6,7 @@ in Python. And real servers, whose children answer without the interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import errno
@@ -14,6 +15,8 @@ import gc
 import mmap
 import os
 import re
+import resource
+import select
 import signal
 import socket
 import struct
@@ -50,7 +53,7 @@ from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE
 from pyweb.static import StaticSite
 
 _fastcache = pytest.importorskip("pyweb._fastcache", reason="needs the compiled engine")
-from pyweb import _fastfork, _fastserve  # noqa: E402
+from pyweb import _fastserve, _fastzygote  # noqa: E402
 
 
 @pytest.fixture
@@ -559,20 +562,34 @@ def test_a_log_that_takes_nothing(twins: Twins) -> None:
 # Without an interpreter.
 
 
-def forker_of(twins: Twins) -> _fastfork.Forker:
+@contextlib.contextmanager
+def zygote_of(twins: Twins) -> Iterator[_fastzygote.Zygote]:
     shared = (0, 1, 2, twins.sink.fd, twins.root.fd, twins.lifeline, twins.wishes)
-    return _fastfork.Forker(twins.repeater, shared)
+    zygote = _fastzygote.Zygote(twins.repeater, shared)
+    try:
+        yield zygote
+    finally:
+        zygote.close()
+        assert os.waitpid(zygote.pid, 0)[1] == 0
+
+
+def ask(zygote: _fastzygote.Zygote, sock: socket.socket, slot: scoreboard.Slot) -> int:
+    """For a child. Its pid."""
+    assert zygote.order(sock.fileno(), b"127.0.0.1", slot.at, 0, 0, 0)
+    poll = select.poll()
+    poll.register(zygote.fileno(), select.POLLIN)
+    assert poll.poll(1000 * PATIENCE)
+    [pid] = zygote.told()
+    assert zygote.last == pid
+    return pid
 
 
 def fork_bare(twins: Twins, data: bytes) -> tuple[bytes, int]:
     """What a bare child answers, and how it ends: an exit code, or minus a signal."""
-    forker = forker_of(twins)
     near, far = pair()
-    with near, far:
+    with zygote_of(twins) as zygote, near, far:
         near.sendall(data)
-        assert forker.strip()
-        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
-        _, status = os.waitpid(pid, 0)
+        _, status = os.waitpid(ask(zygote, far, twins.slot), 0)
         left = far.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK) if status else b""
         assert left in (b"", data)  # nothing is taken of what is handed back
         far.shutdown(socket.SHUT_WR)
@@ -594,36 +611,33 @@ def test_a_bare_child_hands_back(twins: Twins) -> None:
     assert fork_bare(twins, CLOSING) == (b"", EXIT_HANDED_BACK)
 
 
-def test_after_a_bare_child_others_are_whole(twins: Twins) -> None:
-    """os.fork takes the heap in again, whoever calls it; and then it is left out again."""
-    twins.filler.fill(CLOSING)
-    for number in range(3):
-        assert fork_bare(twins, CLOSING)[1] == 0
+def test_beside_a_zygote_others_are_whole(twins: Twins) -> None:
+    with zygote_of(twins):
         pid = os.fork()
         if pid == 0:
             # Python lives: it makes objects, and collects those that nobody has any more.
             gc.collect()
-            os._exit(len([object() for _ in range(40)]) + number)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 40 + number
+            os._exit(len([object() for _ in range(40)]))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 40
 
 
-def test_a_bare_child_has_no_heap(twins: Twins) -> None:
+def test_a_bare_child_has_nothing_of_the_interpreter(twins: Twins) -> None:
     """It lingers with its connection for a moment: long enough to look."""
     twins.filler.fill(get())
-    forker = forker_of(twins)
     near, far = pair()
-    with near, far:
+    with zygote_of(twins) as zygote, near, far:
         near.sendall(get())
-        assert forker.strip()
-        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        pid = ask(zygote, far, twins.slot)
         assert near.recv(1 << 16)
         mappings = Path(f"/proc/{pid}/maps").read_text()
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == EXIT_HANDED_BACK
-    assert "libc" in mappings
-    assert "[heap]" not in mappings
-    assert "libpython" not in mappings
-    assert "/select." not in mappings
+    assert "/_fast." in mappings
+    for other in ("[heap]", "libpython", "/bin/python", "/select.", "libssl"):
+        assert other not in mappings
+    if os.uname().machine in ("x86_64", "aarch64"):
+        assert "libc" not in mappings
+        assert mappings.count("\n") <= 12
 
 
 def test_a_bare_child_that_touches_what_it_has_not_dies_alone(twins: Twins) -> None:
@@ -638,23 +652,57 @@ def test_a_bare_child_that_touches_what_it_has_not_dies_alone(twins: Twins) -> N
     assert fork_bare(twins, CLOSING)[1] == 0
 
 
-def test_a_bare_child_closes_what_is_not_its_own(twins: Twins) -> None:
-    """Before it reads. Who holds the other end of a pipe hears it."""
+def test_a_bare_child_has_no_descriptor_of_others(twins: Twins) -> None:
+    """From its first moment. Who holds the other end of a pipe hears it."""
     twins.filler.fill(get())
     ours, theirs = os.pipe()
-    forker = forker_of(twins)
     near, far = pair()
-    with near, far:
+    with zygote_of(twins) as zygote, near, far:
         near.sendall(get())
-        assert forker.strip()
-        pid = forker.fork_bare(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        pid = ask(zygote, far, twins.slot)
         os.close(theirs)
         assert near.recv(1 << 16)
         os.set_blocking(ours, False)
-        assert os.read(ours, 1) == b""  # the child, which lives, has it no more
+        assert os.read(ours, 1) == b""  # the child, which lives, has it not
         assert state_of(pid) not in ("", "Z")
+        links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        way = os.stat(zygote.fileno()).st_ino
+        assert f"socket:[{way}]" not in links
         os.waitpid(pid, 0)
     os.close(ours)
+
+
+def test_what_a_zygote_can_not_fork_it_tells(twins: Twins) -> None:
+    """With -errno, and a SIGCHLD, which wakes a master."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, _frame: heard.append(number))
+    near, far = pair()
+    try:
+        with zygote_of(twins) as zygote, near, far:
+            resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (3, 3))
+            assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+            told: list[int] = []
+            while not told:
+                time.sleep(0.01)
+                told = zygote.told()
+            assert told == [-errno.EMFILE]
+            assert heard == [signal.SIGCHLD]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_zygote_goes_with_its_master(twins: Twins) -> None:
+    """Killed or not."""
+    source, sink = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        zygote = _fastzygote.Zygote(twins.repeater, (0, 1, 2, sink))
+        os.write(sink, str(zygote.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(sink)
+    with open(source) as told:
+        assert int(told.read()) > 0  # until all who have the other end are gone
+    os.waitpid(pid, 0)
 
 
 def test_an_idle_connection_is_parked(tmp_path: Path, site: Path) -> None:

@@ -11,6 +11,8 @@ cdef enum:
     ENTRY_DATA = 1728
     PLACE_SIZE = 8192   # of an entry and the content of a small file
     MAX_BODY = PLACE_SIZE - ENTRY_SIZE
+    WAYS = 4            # places where an entry may stand: the oldest gives way
+    SET_SIZE = WAYS * PLACE_SIZE
 
 # The fields that a decision may depend on: lower case, from cache.py.
 ctypedef struct Names:

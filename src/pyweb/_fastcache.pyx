@@ -35,9 +35,6 @@ cdef extern from *:
     void pyweb_store(unsigned long long *word, unsigned long long value) nogil
     void pyweb_fence() nogil
 
-cdef enum:
-    WAYS = 4   # places where an entry may stand: the oldest gives way
-
 if sizeof(Entry) != ENTRY_SIZE:
     raise ImportError(f"pyweb: an entry of the cache has {sizeof(Entry)} bytes")
 

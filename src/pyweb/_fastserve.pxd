@@ -113,6 +113,14 @@ cdef int has_unread(const Exchange *x) noexcept nogil
 
 # What a second is called, before it is said: by whoever has a heap.
 cdef void keep_time(Times *times) noexcept nogil
+cdef int CHILD_STAMP      # the word of a record for when a child begins
+cdef void mark(long long *record, int word) noexcept nogil
+
+# This process, which is bare, has no C library any more.
+cdef void forget_libc() noexcept nogil
+# Of this process's own, to another of it.
+cdef void give_times(Times *to) noexcept nogil
+cdef void use_times(const Times *given) noexcept nogil
 
 # What the conversation leaves to Python. owed: an answer of which `sent` bytes have left.
 ctypedef struct Rest:
@@ -153,5 +161,6 @@ cdef class Repeater:
     cdef Py_buffer records
     cdef bint has_slots
     cdef bint has_records
+    cdef void keep_memory(self, void (*keep)(const void *, size_t)) noexcept
     cdef int aim(self, Turn *turn, int sock, bytes peer, Py_ssize_t slot_at, Py_ssize_t record_at,
                  long long number, long long requests) except -1

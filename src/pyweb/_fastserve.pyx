@@ -15,31 +15,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy, strlen
 
 from pyweb._fastparse cimport Span, scan_head
-from pyweb._fastcache cimport Cache, Guard, copy_body, find, make_key
+from pyweb._fastcache cimport SET_SIZE, Cache, Guard, copy_body, find, make_key
 import os
+import signal
 
 from pyweb import _pysend, ledger, scoreboard, stamps
 
 cdef extern from *:
     """
-    #include <errno.h>
-    #include <fcntl.h>
-    #include <poll.h>
-    #include <signal.h>
-    #include <stdint.h>
+    #include "kernel.h"
     #include <stdlib.h>
-    #include <string.h>
-    #include <sys/ioctl.h>
-    #include <sys/socket.h>
-    #include <sys/stat.h>
-    #include <sys/types.h>
-    #include <sys/uio.h>
-    #include <time.h>
-    #include <unistd.h>
-    #if defined(__linux__)
-    #include <sys/sendfile.h>
-    #include <sys/syscall.h>
-    #endif
     #ifndef SYS_openat2
     #define SYS_openat2 437
     #endif
@@ -59,43 +44,55 @@ cdef extern from *:
 
     #define PYWEB_SMALL_BODY 32768
 
+    /* Through the vDSO, unless there is no C library that knows it. */
+    static int pyweb_has_libc = 1;
+    static void pyweb_forget_libc(void) { pyweb_has_libc = PYWEB_NEEDS_LIBC; }
+
     static long long pyweb_clock(int which) {
         struct timespec now;
-        clock_gettime(which, &now);
+    #if !PYWEB_NEEDS_LIBC
+        if (!pyweb_has_libc)
+            PYWEB_CALL(clock_gettime, 0, which, &now);
+        else
+    #endif
+            clock_gettime(which, &now);
         return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
     }
+
+    #define PYWEB_BIT(number) ((uint64_t)1 << ((number) - 1))
+    static int pyweb_first_signal;   /* SIGRTMIN is a function of the C library */
 
     /* < 0: a signal is there that Python must hear. Else what poll(2) says of the two. */
     static int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) {
         struct pollfd both[2] = {{sock, POLLIN, 0}, {lifeline, POLLIN, 0}};
-        sigset_t pending;
-        int ready = poll(both, 2, patience);
+        uint64_t heard = PYWEB_BIT(SIGTERM) | PYWEB_BIT(SIGUSR1);
+        int ready = kernel_poll(both, 2, patience);
         *sock_ready = ready > 0 && both[0].revents;
         *told = ready > 0 && both[1].revents;
-        sigemptyset(&pending);
-        if (sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1
     #if defined(SIGRTMIN)
-            || sigismember(&pending, SIGRTMIN) == 1 || sigismember(&pending, SIGRTMIN + 1) == 1
+        heard |= PYWEB_BIT(pyweb_first_signal) | PYWEB_BIT(pyweb_first_signal + 1);
     #endif
-            || sigismember(&pending, SIGUSR1) == 1))
+        if (kernel_pending() & heard)
             return -1;
         return ready;
     }
 
+    static void pyweb_pause(int milliseconds) { kernel_poll(NULL, 0, milliseconds); }
+
     static ssize_t pyweb_peek(int sock, void *data, size_t size) {
         ssize_t got;
-        do got = recv(sock, data, size, MSG_PEEK | MSG_DONTWAIT);
-        while (got < 0 && errno == EINTR);
+        do got = kernel_recv(sock, data, size, MSG_PEEK | MSG_DONTWAIT);
+        while (got == -EINTR);
         return got;
     }
 
     /* What has been peeked at. 0: it is gone, and so is the client. */
     static int pyweb_take(int sock, void *data, size_t size) {
         while (size > 0) {
-            ssize_t got = recv(sock, data, size, MSG_DONTWAIT);
+            ssize_t got = kernel_recv(sock, data, size, MSG_DONTWAIT);
             if (got > 0)
                 size -= (size_t)got;
-            else if (got == 0 || errno != EINTR)
+            else if (got != -EINTR)
                 return 0;
         }
         return 1;
@@ -116,7 +113,7 @@ cdef extern from *:
 
     static int pyweb_identify_path(int root, const char *path, struct pyweb_identity *found) {
         struct stat status;
-        if (fstatat(root, path, &status, 0) < 0)
+        if (kernel_fstatat(root, path, &status) < 0)
             return 0;
         pyweb_identify(&status, found);
         return 1;
@@ -124,7 +121,7 @@ cdef extern from *:
 
     static int pyweb_identify_file(int file, struct pyweb_identity *found) {
         struct stat status;
-        if (fstat(file, &status) < 0)
+        if (kernel_fstat(file, &status) < 0)
             return 0;
         pyweb_identify(&status, found);
         return 1;
@@ -136,11 +133,10 @@ cdef extern from *:
         memset(&how, 0, sizeof how);
         how.flags = flags;
         how.resolve = resolve;
-        return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+        return (int)kernel_call(SYS_openat2, root, (long)path, (long)&how, sizeof how, 0, 0);
     #else
         (void)root; (void)path; (void)flags; (void)resolve;
-        errno = ENOSYS;
-        return -1;
+        return -ENOSYS;
     #endif
     }
 
@@ -150,17 +146,17 @@ cdef extern from *:
         if (file < 0)
             return 0;
         done = pyweb_identify_file(file, found);
-        close(file);
+        kernel_close(file);
         return done;
     }
 
     static int pyweb_read_whole(int file, char *body, size_t count, off_t offset) {
         size_t done = 0;
         while (done < count) {
-            ssize_t got = pread(file, body + done, count - done, offset + (off_t)done);
+            ssize_t got = kernel_pread(file, body + done, count - done, offset + (off_t)done);
             if (got > 0)
                 done += (size_t)got;
-            else if (got == 0 || errno != EINTR)
+            else if (got != -EINTR)
                 return 0;
         }
         return 1;
@@ -175,8 +171,8 @@ cdef extern from *:
         memset(&message, 0, sizeof message);
         message.msg_iov = parts;
         message.msg_iovlen = body_size ? 2 : 1;
-        do sent = sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        while (sent < 0 && errno == EINTR);
+        do sent = kernel_sendmsg(sock, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent == -EINTR);
         return sent > 0 ? sent : 0;
     }
 
@@ -184,18 +180,18 @@ cdef extern from *:
                                       off_t offset, long long count) {
         long long sent;
         int on = 1;
-        do sent = send(sock, header, header_size, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
-        while (sent < 0 && errno == EINTR);
-        if (sent < (long long)header_size || ioctl(sock, FIONBIO, &on) < 0)
+        do sent = kernel_send(sock, header, header_size, MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+        while (sent == -EINTR);
+        if (sent < (long long)header_size || kernel_ioctl(sock, FIONBIO, &on) < 0)
             return sent > 0 ? sent : 0;
     #if defined(__linux__)
         while (count > 0) {
-            ssize_t moved = sendfile(sock, file, &offset,
-                                     count < 0x7ffff000 ? (size_t)count : 0x7ffff000);
+            ssize_t moved = kernel_sendfile(sock, file, &offset,
+                                            count < 0x7ffff000 ? (size_t)count : 0x7ffff000);
             if (moved > 0) {
                 count -= moved;
                 sent += moved;
-            } else if (moved == 0 || errno != EINTR)
+            } else if (moved != -EINTR)
                 break;
         }
     #endif
@@ -203,27 +199,27 @@ cdef extern from *:
     }
 
     static long long pyweb_write(int file, int is_socket, const void *data, size_t size) {
-        return is_socket ? send(file, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-                         : write(file, data, size);
+        return is_socket ? kernel_send(file, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                         : kernel_write(file, data, size);
     }
 
     static void pyweb_wish(int way, const void *head, size_t size) {
-        (void)!send(way, head, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        kernel_send(way, head, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
 
     /* So far in all, without an answer's end: 1. Closed, or no longer to be waited for: 0. */
     static int pyweb_wait_for_room(int sock, long long until) {
         struct pollfd one = {sock, POLLOUT, 0};
         long long left = until - pyweb_clock(CLOCK_MONOTONIC);
-        return left > 0 && poll(&one, 1, (int)(left / 1000000 + 1)) > 0;
+        return left > 0 && kernel_poll(&one, 1, (int)(left / 1000000 + 1)) > 0;
     }
 
     /* -1: the client is gone; 0: not now. */
     static ssize_t pyweb_send_some(int sock, const void *data, size_t size) {
         ssize_t sent;
-        do sent = send(sock, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        while (sent < 0 && errno == EINTR);
-        return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : sent;
+        do sent = kernel_send(sock, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        while (sent == -EINTR);
+        return sent == -EAGAIN || sent == -EWOULDBLOCK ? 0 : sent;
     }
 
     /* Until the client closes, or is silent for so long (ms); five such times in all. */
@@ -231,26 +227,9 @@ cdef extern from *:
         char data[4096];
         struct pollfd one = {sock, POLLIN, 0};
         long long until = pyweb_clock(CLOCK_MONOTONIC) + 5000000LL * silence;
-        while (pyweb_clock(CLOCK_MONOTONIC) < until && poll(&one, 1, silence) > 0)
-            if (recv(sock, data, sizeof data, MSG_DONTWAIT) <= 0)
+        while (pyweb_clock(CLOCK_MONOTONIC) < until && kernel_poll(&one, 1, silence) > 0)
+            if (kernel_recv(sock, data, sizeof data, MSG_DONTWAIT) <= 0)
                 return;
-    }
-
-    static int pyweb_park(int way, int sock, void *data, size_t size) {
-        union { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; } control;
-        struct iovec part = {data, size};
-        struct msghdr message;
-        memset(&message, 0, sizeof message);
-        memset(&control, 0, sizeof control);
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = &control;
-        message.msg_controllen = sizeof control.room;
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(&control.header), &sock, sizeof sock);
-        return sendmsg(way, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
     }
 
     /* Of this second, as text: clock.py's and accesslog.py's, held against them by a test. Not by
@@ -354,6 +333,7 @@ cdef extern from *:
     const int SHUT_WR
     long long pyweb_clock(int which) nogil
     int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) nogil
+    void pyweb_pause(int milliseconds) nogil
     Py_ssize_t pyweb_peek(int sock, void *data, size_t size) nogil
     int pyweb_take(int sock, void *data, size_t size) nogil
     int pyweb_identify_path(int root, const char *path, Identity *found) nogil
@@ -362,7 +342,9 @@ cdef extern from *:
                    unsigned long long resolve) nogil
     int pyweb_identify_beneath(int root, const char *path, unsigned long long flags,
                                unsigned long long resolve, Identity *found) nogil
-    int getppid() nogil
+    int getppid "kernel_getppid"() nogil
+    void pyweb_forget_libc() nogil
+    int pyweb_first_signal
     int pyweb_read_whole(int file, char *body, size_t count, long long offset) nogil
     long long pyweb_send_both(int sock, const void *header, size_t header_size, const void *body,
                               size_t body_size) nogil
@@ -376,9 +358,9 @@ cdef extern from *:
     int pyweb_wait_for_room(int sock, long long until) nogil
     Py_ssize_t pyweb_send_some(int sock, const void *data, size_t size) nogil
     void pyweb_discard(int sock, int silence) nogil
-    int pyweb_park(int way, int sock, void *data, size_t size) nogil
-    int shutdown(int sock, int how) nogil
-    int close(int file) nogil
+    int pyweb_park "kernel_send_descriptor"(int way, int sock, void *data, size_t size) nogil
+    int shutdown "kernel_shutdown"(int sock, int how) nogil
+    int close "kernel_close"(int file) nogil
 
 # The words of a slot and of a record, by the numbers that scoreboard.py and stamps.py give them.
 cdef int STATE = scoreboard.STATE
@@ -404,6 +386,7 @@ cdef int HEADER_SENT = stamps.HEADER_SENT
 cdef int BODY_SENT = stamps.BODY_SENT
 cdef int LOGGED = stamps.LOGGED
 cdef int EXIT = stamps.EXIT
+CHILD_STAMP = stamps.CHILD
 # What a ledger's word says, by state; and as ledger.py counts requests in it.
 cdef unsigned int MARKS[16]
 cdef unsigned int SENDING = ledger.SENDING
@@ -417,9 +400,10 @@ cdef enum:
 # Of the children that are forked here; who serves beside other threads has its own.
 cdef Times TIMES
 TIMES.second = TIMES.offset_of = -1
+pyweb_first_signal = signal.SIGRTMIN if hasattr(signal, "SIGRTMIN") else 1
 
 
-cdef inline void mark(long long *record, int word) noexcept nogil:
+cdef void mark(long long *record, int word) noexcept nogil:
     if record:
         record[word] = pyweb_clock(CLOCK_MONOTONIC)
 
@@ -435,6 +419,19 @@ cdef void say(long long *slot, const unsigned char *text, Py_ssize_t size) noexc
 
 cdef void keep_time(Times *times) noexcept nogil:
     pyweb_ask_offset(times, pyweb_clock(CLOCK_REALTIME) // 1000000000)
+
+
+cdef void forget_libc() noexcept nogil:
+    pyweb_forget_libc()
+
+
+cdef void give_times(Times *to) noexcept nogil:
+    to[0] = TIMES
+
+
+cdef void use_times(const Times *given) noexcept nogil:
+    global TIMES
+    TIMES = given[0]
 
 
 cdef void tell(Exchange *x, int state) noexcept nogil:
@@ -814,6 +811,17 @@ cdef int park(const Exchange *x, long long requests) noexcept nogil:
     return pyweb_park(x.ground.parker, x.sock, message, size + x.peer.size)
 
 
+cdef int is_orphaned(const Ground *ground) noexcept nogil:
+    """Nobody takes anything back. A process that dies closes what it has a moment before its
+    children are another's."""
+    cdef int tries
+    for tries in range(5):
+        if getppid() != ground.parent:
+            return 1
+        pyweb_pause(1)
+    return 0
+
+
 cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
                long long *record, Rest *rest, int alone) noexcept nogil:
     cdef Exchange x
@@ -828,7 +836,7 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
         ready = pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told)
         if ready < 0 or is_the_last(ground, rest.requests):
             return 0
-        if told and not (alone and getppid() != ground.parent):
+        if told and not (alone and is_orphaned(ground)):
             return 0
         # Whom nobody would take back goes on as long as there is something to answer.
         if told and not sock_ready:
@@ -913,6 +921,13 @@ cdef class Repeater:
             PyBuffer_Release(&self.slots)
         if self.has_records:
             PyBuffer_Release(&self.records)
+
+    cdef void keep_memory(self, void (*keep)(const void *, size_t)) noexcept:
+        """What a child of this must have: `keep` is told each piece."""
+        keep(self.ground.table.memory, self.ground.table.sets * SET_SIZE)
+        keep(self.slots.buf, self.slots.len)
+        if self.has_records:
+            keep(self.records.buf, self.records.len)
 
     cdef int aim(self, Turn *turn, int sock, bytes peer, Py_ssize_t slot_at, Py_ssize_t record_at,
                  long long number, long long requests) except -1:

@@ -13,6 +13,7 @@ from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 
 NAMES = (
     "_fastcache", "_fastfork", "_fastlane", "_fastopen", "_fastparse", "_fastsend", "_fastserve",
+    "_fastzygote",
 )  # fmt: skip
 
 

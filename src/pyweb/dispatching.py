@@ -65,10 +65,12 @@ class Dispatching:
         """As Helper.tend."""
         return self._helper.tend()
 
-    def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> None:
-        """If it was this one."""
-        if self._helper.bury(pid, code, usage, obituaries):
-            self._parked.clear()
+    def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> bool:
+        """Was it this one?"""
+        if not self._helper.bury(pid, code, usage, obituaries):
+            return False
+        self._parked.clear()
+        return True
 
     @property
     def lives(self) -> bool:

@@ -96,6 +96,7 @@ class Reason(IntEnum):
     NO_MEMORY = 90, 503, "no memory to read the request or to answer it"
     REQUEST_TIMEOUT = 91, 504, "its process hung for --timeout-request, and was ended for it"
     FILLER_DIED = 92, 0, "the filler of the cache died, and another was started"
+    ZYGOTE_DIED = 93, 0, "the zygote died, and another was started"
 
 
 BY_NUMBER: dict[int, Reason] = {int(reason): reason for reason in Reason}

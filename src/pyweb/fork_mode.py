@@ -25,15 +25,19 @@ from .filling import Filling
 from .journal import Journal
 from .losses import Losses
 from .mode import Crash, Returned
+from .nursery import Nursery, Zygote
 from .obituary import Obituaries, what_it_did
 from .parking import MOST_REQUESTS
 from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
+from .stamps import PID as STAMP_PID
 from .watchdog import Hang, Watchdog
 
-# Each fork copies the descriptors of all who hold one; so many are 0.15 us each, beyond is no
-# copy kept and the client of a crash sees its connection end.
+# Each fork of the master copies its descriptors, at 0.15 us: beyond so many no copy is kept for a
+# child that was forked so, and the client of a crash sees its connection end. A child of the zygote
+# costs no such copies, and needs one in the master to hand its connection back.
 _COPIES = 256
+_BARE_COPIES = 16384
 # How often the children that are there are looked at.
 _LOOK = 1.0
 
@@ -49,18 +53,18 @@ _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 class Forks(Protocol):
     """Of children that begin in C (repeating.py). OSError.
 
-    strip   may a child be bare now? Then the next one will be
-    whole   a pid; in a child that needs the interpreter: how far it has come without
-    bare    a pid; the child has no interpreter, and may hand back the connection
+    whole        a pid; in a child that needs the interpreter: how far it has come without
+    zygote       another that forks children without an interpreter, which may hand back their
+                 connections
+    may_be_bare  may there be such?
     """
 
-    def strip(self) -> bool: ...
+    may_be_bare: bool
+
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress: ...
-    def bare(
-        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
-    ) -> int: ...
+    def zygote(self) -> Zygote: ...
 
 
 class _Child:
@@ -108,6 +112,9 @@ class ForkMode:
         self._forks = forks
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
+        bare = forks.zygote if forks and forks.may_be_bare else None
+        self._nursery: Nursery[_Child] = Nursery(bare, journal)
+        self._unknown: dict[int, tuple[int, struct_rusage]] = {}
         self._bare_deaths = 0
         self._returned: list[Returned] = []
         self._needs_python: set[int] = set()  # sockets
@@ -133,14 +140,16 @@ class ForkMode:
 
     def tend(self) -> float | None:
         """Children are forked when they are wanted; one that stays long has its losses told."""
+        due = self._nursery.tend()
+        self._meet()
         if not self._children:
-            return None
+            return due
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK
             for one in self._children.values():
                 self._losses.tell([one.slot], one.told)
-        return earliest(self._next_look, self._watch())
+        return earliest(due, self._next_look, self._watch())
 
     def _watch(self) -> float | None:
         if self._ending:
@@ -155,13 +164,15 @@ class ForkMode:
         """The lifeline tells them."""
 
     def renew(self) -> None:
-        """Each serves its one connection."""
+        """Each serves its one connection, but the zygote's children have the log that it had."""
+        self._nursery.renew()
+        self._meet()
 
     def resize(self, by: int) -> None:
         """There are as many as there are connections."""
 
     def count(self) -> int:
-        return len(self._children)
+        return len(self._children) + len(self._nursery)
 
     def of_peer(self, peer: str) -> int:
         return self._peers[peer]
@@ -170,14 +181,13 @@ class ForkMode:
         """Fork. True: the socket is ours."""
         slot = self._scoreboard.take(int(time.time() * 1000))
         slot.say_peer(peer.encode())
-        bare = self._may_be_bare(sock, past)
         record.mark(FORK_BEGIN)
+        if self._may_be_bare(sock, past) and self._ask_for_bare(sock, peer, slot, past, record):
+            return True
         try:
             # Where a head has begun, the socket has been told for how much of it to wait.
             if self._forks is None or past.began:
                 pid = self._fork_python(sock, peer, slot, past, record)
-            elif bare:
-                pid = self._forks.bare(sock, peer, slot, record, past.requests)
             else:
                 pid = self._fork_whole(self._forks, sock, peer, slot, past, record)
         except OSError as error:
@@ -185,17 +195,47 @@ class ForkMode:
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
             return False
         self._needs_python.discard(sock.fileno())
-        self._stamps.forked(record, pid)
-        slot.set(PID, pid)
-        copy = self._copy(sock)
-        self._children[pid] = _Child(slot, peer, copy, record, past.requests if bare else -1)
-        self._peers[peer] += 1
-        self.served += 1
+        one = _Child(slot, peer, self._copy(sock), record, -1)
+        self._has_begun(one)
+        self._know(pid, one)
         return True
+
+    def _ask_for_bare(
+        self, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
+    ) -> bool:
+        one = _Child(slot, peer, sock, record, past.requests)
+        order = (sock.fileno(), peer.encode(), slot.at, *record.place, past.requests)
+        if not self._nursery.ask(one, order):
+            return False
+        self._copies += 1
+        self._has_begun(one)
+        return True
+
+    def _has_begun(self, one: _Child) -> None:
+        self._stamps.forked(one.record)
+        self._peers[one.peer] += 1
+        self.served += 1
+
+    def _know(self, pid: int, one: _Child) -> None:
+        one.slot.set(PID, pid)
+        one.record.set(STAMP_PID, pid)
+        self._children[pid] = one
+        if pid in self._unknown:
+            self._bury(pid, *self._unknown.pop(pid))
+
+    def _meet(self) -> None:
+        """The children whose pids the zygote has told."""
+        for pid, one in self._nursery.told():
+            if pid > 0:
+                self._know(pid, one)
+            elif one.sock:
+                self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+                self._forget_peer(one.peer)
+                self._hand_back(one, one.sock)
 
     def _may_be_bare(self, sock: socket.socket, past: Past) -> bool:
         """It must be possible to hand it back, and likely that there is no need to."""
-        if self._forks is None or past.began or self._copies >= _COPIES:
+        if self._forks is None or past.began or self._copies >= _BARE_COPIES:
             return False
         if self._bare_deaths >= _MOST_DEATHS:
             return False
@@ -203,9 +243,6 @@ class ForkMode:
             return False
         if self._doubt:
             self._doubt -= 1
-            return False
-        if not self._forks.strip():
-            self._doubt = _MOST_DOUBT  # not at once again: it costs a look at all that is mapped
             return False
         return True
 
@@ -253,13 +290,21 @@ class ForkMode:
     def reap(self) -> None:
         """All that have ended, in one go."""
         for pid, code, usage in ended_children():
+            if pid not in self._children:
+                self._meet()
             if pid in self._children:
                 self._bury(pid, code, usage)
-                continue
-            if self._dispatching:
-                self._dispatching.bury(pid, code, usage, self._obituaries)
-            if self._filling:
-                self._filling.bury(pid, code, usage, self._obituaries)
+            elif not self._bury_helper(pid, code, usage) and len(self._nursery):
+                self._unknown[pid] = code, usage  # it has ended before the zygote could tell
+        if not len(self._nursery):
+            self._unknown.clear()
+
+    def _bury_helper(self, pid: int, code: int, usage: struct_rusage) -> bool:
+        if self._nursery.bury(pid, code, usage, self._obituaries):
+            self._meet()
+            return True
+        helpers = (self._dispatching, self._filling)
+        return any(one and one.bury(pid, code, usage, self._obituaries) for one in helpers)
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
@@ -328,8 +373,13 @@ class ForkMode:
             self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds, reason))
 
     def end(self, *, kill: bool) -> None:
+        self._nursery.settle()
+        self._meet()
         if not self._ending:
             self.cut += len(self._children)
         self._ending = True
         for pid in self._children:
             os.kill(pid, signal.SIGKILL if kill else END)
+
+    def close(self) -> None:
+        self._nursery.close()

@@ -54,8 +54,8 @@ struct heap {
     int kept_count;
     uintptr_t needed[16]; /* addresses in the objects whose data are kept */
     int needed_count, found_count;
-    long mappings;
     unsigned long long bytes;
+    int needs_libc;
 };
 
 static void keep(struct heap *heap, uintptr_t low, uintptr_t high) {
@@ -113,12 +113,17 @@ static void need_library(struct heap *heap, const char *name) {
 }
 
 /* `ours`: addresses in the data of modules that stay. -1: what must stay was not found. */
-static int find_kept(struct heap *heap, const uintptr_t *ours, int count) {
+static int find_kept(struct heap *heap, const uintptr_t *ours, int count, int libc) {
     uintptr_t thread = (uintptr_t)pthread_self(), number = (uintptr_t)&errno;
-    keep(heap, thread - AROUND_THREAD, thread + AROUND_THREAD);
-    keep(heap, number - AROUND_THREAD, number + AROUND_THREAD);
     for (int i = 0; i < count; i++)
         need(heap, ours[i]);
+    if (!libc) {
+        keep(heap, thread, thread + 64); /* the guard of the stack, which the compiler looks at */
+        dl_iterate_phdr(keep_if_needed, heap);
+        return heap->found_count && heap->kept_count < KEPT ? 0 : -1;
+    }
+    keep(heap, thread - AROUND_THREAD, thread + AROUND_THREAD);
+    keep(heap, number - AROUND_THREAD, number + AROUND_THREAD);
     need(heap, getauxval(AT_BASE)); /* the dynamic linker; with musl it is libc too */
 #ifdef __GLIBC__
     need_library(heap, LIBC_SO);
@@ -132,23 +137,20 @@ static int find_kept(struct heap *heap, const uintptr_t *ours, int count) {
 }
 
 /* What of low to high is not kept by the ranges from the `next`th on. */
-static int advise(struct heap *heap, uintptr_t low, uintptr_t high, int next) {
+static int leave_out(struct heap *heap, uintptr_t low, uintptr_t high, int next) {
     for (int i = next; i < heap->kept_count; i++) {
         struct range kept = heap->kept[i];
         if (kept.high <= low || high <= kept.low)
             continue;
-        if (low < kept.low && advise(heap, low, kept.low, i + 1) < 0)
+        if (low < kept.low && leave_out(heap, low, kept.low, i + 1) < 0)
             return -1;
-        return kept.high < high ? advise(heap, kept.high, high, i + 1) : 0;
+        return kept.high < high ? leave_out(heap, kept.high, high, i + 1) : 0;
     }
     if (left_out_count == LEFT_OUT) {
         errno = E2BIG;
         return -1;
     }
     left_out[left_out_count++] = (struct range){low, high};
-    if (madvise((void *)low, high - low, MADV_DONTFORK) < 0)
-        return -1;
-    heap->mappings++;
     heap->bytes += high - low;
     return 0;
 }
@@ -160,15 +162,15 @@ static int is_the_kernels(const char *line) {
 }
 
 /* A line of proc_pid_maps(5). */
-static int advise_line(struct heap *heap, const char *line) {
+static int look_at_line(struct heap *heap, const char *line) {
     unsigned long low, high;
     char may[5];
     uintptr_t here = (uintptr_t)&low;
-    if (sscanf(line, "%lx-%lx %4s", &low, &high, may) != 3 || may[3] != 'p')
+    if (sscanf(line, "%lx-%lx %4s", &low, &high, may) != 3 || (heap->needs_libc && may[3] != 'p'))
         return 0;
-    if ((low <= here && here < high) || is_the_kernels(line))
+    if ((low <= here && here < high) || (heap->needs_libc && is_the_kernels(line)))
         return 0; /* the stack */
-    return advise(heap, low, high, 0);
+    return leave_out(heap, low, high, 0);
 }
 
 /* All of /proc/self/maps into `text`, and an end. */
@@ -189,13 +191,13 @@ static int read_maps(char *text) {
 }
 
 /* -1 with errno. The text stands in a mapping of its own: the heap must not move while it is read. */
-static int advise_all(struct heap *heap) {
+static int look_at_all(struct heap *heap) {
     char *text = mmap(NULL, MAPS_ROOM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (text == MAP_FAILED)
         return -1;
     int done = read_maps(text);
     for (const char *line = text; done == 0 && line && *line;) {
-        done = advise_line(heap, line);
+        done = look_at_line(heap, line);
         line = strchr(line, '\n');
         line = line ? line + 1 : NULL;
     }
@@ -205,39 +207,14 @@ static int advise_all(struct heap *heap) {
     return done;
 }
 
-/* Undo exclude_heap, whatever it has come to. What was unmapped since is no matter (ENOMEM), and
-   nor is a device's memory, which is never forked (EINVAL). -1: a child would lack something. */
-static int include_heap(void) {
-    int failed = 0, count = left_out_count;
+/* Which ranges are the heap. -1 with errno; ENOENT: see find_kept. */
+static int find_heap(struct heap *heap, const uintptr_t *ours, int count, int libc) {
     left_out_count = 0;
-    for (int i = 0; i < count; i++) {
-        struct range one = left_out[i];
-        if (madvise((void *)one.low, one.high - one.low, MADV_DOFORK) == 0 || errno == EINVAL ||
-            errno == ENOMEM)
-            continue;
-        left_out[left_out_count++] = one;   /* to be tried again */
-        failed = -1;
-    }
-    return failed;
-}
-
-/* So many bytes of the heap no child gets any more, until include_heap(): meanwhile there must be no
-   fork of a child that enters the interpreter. -1 with errno, and nothing is left out; ENOENT: see
-   find_kept. */
-static long long exclude_heap(const uintptr_t *ours, int count, long *mappings) {
-    struct heap heap = {0};
-    int done = find_kept(&heap, ours, count), error = ENOENT;
-    if (done == 0) {
-        done = advise_all(&heap);
-        error = errno;
-    }
-    if (done < 0) {
-        include_heap();
-        errno = error;
-        return -1;
-    }
-    *mappings = heap.mappings;
-    return (long long)heap.bytes;
+    heap->needs_libc = libc;
+    if (find_kept(heap, ours, count, libc) == 0)
+        return look_at_all(heap);
+    errno = ENOENT;
+    return -1;
 }
 
 #endif

@@ -79,6 +79,7 @@ class Master:
             self._entrance.work(ready)
             self._journal.flush()
             self._publish()
+        self._mode.close()
         self._entrance.close()
         self._journal.flush(at_once=True)
 

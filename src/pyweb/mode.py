@@ -22,6 +22,7 @@ class Mode(Protocol):
     renew     processes that live on are replaced, in peace: what they share has changed
     resize    a pool: by so many processes
     end       tell all to end now; kill: don't ask
+    close     when all have ended
     """
 
     unit: str  # what a process of it serves, for people
@@ -38,6 +39,7 @@ class Mode(Protocol):
     def renew(self) -> None: ...
     def resize(self, by: int) -> None: ...
     def end(self, *, kill: bool) -> None: ...
+    def close(self) -> None: ...
 
 
 class Crash:

@@ -419,6 +419,9 @@ class PoolMode:
         for pid in self._processes:
             os.kill(pid, signal.SIGKILL if kill else END)
 
+    def close(self) -> None:
+        """There is nothing left."""
+
 
 def _is_idle(one: _Process) -> bool:
     return all(slot.get(STATE) == IDLE_WORKER for slot in one.slots)

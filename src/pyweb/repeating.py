@@ -11,6 +11,7 @@ import mmap
 import os
 import socket
 import time
+from collections.abc import Collection
 
 from .cache import FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
@@ -34,7 +35,7 @@ from .static import StaticSite
 _PRELOADED = "/etc/ld.so.preload"
 
 try:
-    from . import _fastcache, _fastfork, _fastserve
+    from . import _fastcache, _fastfork, _fastserve, _fastzygote
 except ImportError:
     _fastcache = None  # type: ignore[assignment]
 
@@ -70,8 +71,7 @@ def repeating(
     keep = {0, 1, 2, *shared, filling.wishes.fileno()}
     if parker is not None:
         keep.add(parker.fileno())
-    forker = _fastfork.Forker(repeater, keep)
-    return filling, _Forks(forker, may_be_bare=not service.config.no_bare)
+    return filling, _Forks(repeater, keep, may_be_bare=not service.config.no_bare)
 
 
 def lanes(
@@ -139,23 +139,20 @@ def _common(
 class _Forks:
     """See fork_mode.Forks."""
 
-    def __init__(self, forker: _fastfork.Forker, *, may_be_bare: bool) -> None:
-        self._forker = forker
+    def __init__(
+        self, repeater: _fastserve.Repeater, keep: Collection[int], *, may_be_bare: bool
+    ) -> None:
+        self._repeater = repeater
+        self._keep = keep
+        self._forker = _fastfork.Forker(repeater, keep)
         # An object that gets between us and libc has data of its own, which a bare child lacks.
         preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
-        self._may_be_bare = may_be_bare and not preloaded
+        self.may_be_bare = may_be_bare and not preloaded
+
+    def zygote(self) -> _fastzygote.Zygote:
+        return _fastzygote.Zygote(self._repeater, self._keep)
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress:
         return self._forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
-
-    def strip(self) -> bool:
-        return self._may_be_bare and self._forker.strip()
-
-    def bare(
-        self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
-    ) -> int:
-        return self._forker.fork_bare(
-            sock.fileno(), peer.encode(), slot.at, *record.place, requests
-        )

@@ -205,10 +205,9 @@ class Stamps:
         record.set(REQUESTS, requests)
         return record
 
-    def forked(self, record: Record, pid: int) -> None:
-        """In the parent."""
+    def forked(self, record: Record) -> None:
+        """In the parent: a process for it has been forked, or asked for."""
         record.mark(FORK_END)
-        record.set(PID, pid)
         self._forked.append(record)
 
     def reaped(self, record: Record, usage: struct_rusage) -> None:
@@ -250,7 +249,7 @@ class NoStamps:
     def accepted(self, _requests: int = 0) -> Record:
         return NOTHING
 
-    def forked(self, record: Record, pid: int) -> None:
+    def forked(self, record: Record) -> None:
         pass
 
     def reaped(self, record: Record, usage: struct_rusage) -> None:

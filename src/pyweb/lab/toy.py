@@ -278,7 +278,8 @@ class Loop:
                 continue
             record, number = self._toy.take()
             pid = self._fork(self._toy, sock, record, number)
-            self._toy.stamps.forked(record, pid)
+            self._toy.stamps.forked(record)
+            record.set(stamps.PID, pid)
             self._children[pid] = record
             sock.close()
 

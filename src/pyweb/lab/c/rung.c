@@ -101,6 +101,39 @@ static PyObject *rung_bound_life(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
 
 /* The heap. */
 
+/* Undo exclude_heap, whatever it has come to. What was unmapped since is no matter (ENOMEM), and
+   nor is a device's memory, which is never forked (EINVAL). -1: a child would lack something. */
+static int include_heap(void) {
+    int failed = 0, count = left_out_count;
+    left_out_count = 0;
+    for (int i = 0; i < count; i++) {
+        struct range one = left_out[i];
+        if (madvise((void *)one.low, one.high - one.low, MADV_DOFORK) == 0 || errno == EINVAL ||
+            errno == ENOMEM)
+            continue;
+        left_out[left_out_count++] = one;   /* to be tried again */
+        failed = -1;
+    }
+    return failed;
+}
+
+/* So many bytes of the heap no child gets any more, until include_heap(): meanwhile there must be no
+   fork of a child that enters the interpreter. -1 with errno, and nothing is left out. */
+static long long exclude_heap(const uintptr_t *ours, int count, long *mappings) {
+    struct heap heap = {0};
+    int done = find_heap(&heap, ours, count, 1);
+    for (int i = 0; done == 0 && i < left_out_count; i++)
+        done = madvise((void *)left_out[i].low, left_out[i].high - left_out[i].low, MADV_DONTFORK);
+    if (done < 0) {
+        int error = errno;
+        include_heap();
+        errno = error;
+        return -1;
+    }
+    *mappings = left_out_count;
+    return (long long)heap.bytes;
+}
+
 static PyObject *rung_exclude_heap(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing)) {
     uintptr_t ours = (uintptr_t)&loop;
     long mappings = 0;

@@ -1,0 +1,279 @@
+# cython: language_level=3
+"""The zygote: a process without an interpreter, which forks children for the master.
+
+What lives here: how it comes to be, what the master asks of it, and what it tells. What must
+never: a decision; in the zygote and its children, an object, a lock, or a function of the C
+library.
+
+A fork copies what a process has mapped, faults in again what the child touches, and takes all of
+it down at the end. Of an interpreter's hundred mappings a child that repeats decisions needs
+ten. So the master is forked once, raw; this child gives back all but those (heap.h, munmap(2)),
+closes all descriptors but those that children share, and from then on gets connections over a
+socket (unix(7), SCM_RIGHTS) and forks. Its children are the master's (CLONE_PARENT): the master
+reaps them, as if it had forked them itself. What such a child can't do it hands back, by its exit
+code, with nothing taken from the socket.
+
+The zygote tells each child's pid in the order in which they were asked for, and nobody waits for
+it. It ends with the master: then its socket hangs up. Should it die, the newest child's pid, which
+the kernel writes before that child runs, stands in a page that no child has.
+
+All signals are held back in the zygote and in its children.
+"""
+
+from cpython.exc cimport PyErr_SetFromErrno
+from libc cimport errno
+from libc.string cimport memset
+
+from pyweb._fastcache cimport find
+from pyweb._fastfork cimport Kept, close_others, keep_files
+from pyweb._fastparse cimport scan_head
+from pyweb._fastserve cimport (
+    CHILD_STAMP, Ground, Peer, Repeater, Times, Turn, forget_libc, give_times, mark, run, use_times)
+
+import os
+import socket
+
+cdef extern from *:
+    """
+    #include "kernel.h"
+    #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+    #include <sched.h>
+    #include <sys/mman.h>
+    #include <sys/prctl.h>
+    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+    #include <sys/rseq.h>
+    #endif
+    #include "heap.h"
+
+    static void *pyweb_share_page(void) {
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        return page == MAP_FAILED ? NULL : page;
+    }
+
+    static void pyweb_unshare_page(void *page) { munmap(page, 4096); }
+
+    static long pyweb_raw_clone(unsigned long flags, pid_t *pid) {
+    #if defined(__s390__) || defined(__CRIS__)
+        return kernel_call(SYS_clone, 0, (long)flags, (long)pid, 0, 0, 0);
+    #else
+        return kernel_call(SYS_clone, (long)flags, 0, (long)pid, 0, 0, 0);
+    #endif
+    }
+
+    static struct heap pyweb_heap;   /* of this process, which has one zygote at a time */
+
+    static void pyweb_keep(const void *low, size_t size) {
+        keep(&pyweb_heap, (uintptr_t)low, (uintptr_t)low + size);
+    }
+
+    /* A pid, 0 in the child, or -errno. */
+    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before) {
+        sigset_t all;
+        if (find_heap(&pyweb_heap, ours, count, PYWEB_NEEDS_LIBC) < 0)
+            return -errno;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, before);
+        return (pid_t)pyweb_raw_clone(SIGCHLD, NULL);
+    }
+
+    static void pyweb_restore(const sigset_t *before) {
+        pthread_sigmask(SIG_SETMASK, before, NULL);
+    }
+
+    /* rseq(2): the kernel would write to it at each switch of processes, and copy a page for each
+       child; where it can't, it ends the process. */
+    static void pyweb_leave_rseq(void) {
+    #if !PYWEB_NEEDS_LIBC && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+        kernel_call(SYS_rseq, (long)((char *)__builtin_thread_pointer() + __rseq_offset), 32, 1,
+                    RSEQ_SIG, 0, 0);
+    #endif
+    }
+
+    static void pyweb_become_zygote(void *page) {
+        prctl(PR_SET_NAME, "pyweb-zygote");
+        madvise(page, 4096, MADV_DONTFORK);
+        pyweb_leave_rseq();
+        for (int i = 0; i < left_out_count; i++)
+            kernel_call(SYS_munmap, (long)left_out[i].low,
+                        (long)(left_out[i].high - left_out[i].low), 0, 0, 0, 0);
+    }
+
+    static pid_t pyweb_fork_for_master(pid_t *newest) {
+        return (pid_t)pyweb_raw_clone(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, newest);
+    }
+
+    /* What it says is no error; that there is something to hear, a signal tells. */
+    static void pyweb_tell(int way, int said) {
+        kernel_send(way, &said, sizeof said, MSG_NOSIGNAL);
+        if (said < 0)
+            kernel_call(SYS_kill, kernel_getppid(), SIGCHLD, 0, 0, 0, 0);
+    }
+    #else
+    struct heap { int none; };
+    static struct heap pyweb_heap;
+    static void *pyweb_share_page(void) { errno = ENOSYS; return NULL; }
+    static void pyweb_unshare_page(void *page) { (void)page; }
+    static void pyweb_keep(const void *low, size_t size) { (void)low; (void)size; }
+    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before) {
+        (void)ours; (void)count; (void)before;
+        return -ENOSYS;
+    }
+    static void pyweb_restore(const sigset_t *before) { (void)before; }
+    static void pyweb_become_zygote(void *page) { (void)page; }
+    static pid_t pyweb_fork_for_master(pid_t *newest) { (void)newest; return -ENOSYS; }
+    static void pyweb_tell(int way, int said) { (void)way; (void)said; }
+    #endif
+
+    static ssize_t pyweb_hear(int way, void *data, size_t size) {
+        ssize_t got;
+        do got = kernel_recv(way, data, size, MSG_DONTWAIT);
+        while (got == -EINTR);
+        return got;
+    }
+    """
+    ctypedef size_t uintptr_t
+    ctypedef struct sigset_t:
+        pass
+    ctypedef struct Heap "struct heap":
+        pass
+    Heap pyweb_heap
+    void *pyweb_share_page()
+    void pyweb_unshare_page(void *page)
+    void pyweb_keep(const void *low, size_t size)
+    int pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before)
+    void pyweb_restore(const sigset_t *before)
+    void pyweb_become_zygote(void *page) nogil
+    int pyweb_fork_for_master(int *newest) nogil
+    void pyweb_tell(int way, int said) nogil
+    Py_ssize_t pyweb_hear(int way, void *data, size_t size) nogil
+    int kernel_send_descriptor(int way, int descriptor, void *data, size_t size) nogil
+    Py_ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size) nogil
+    int kernel_close(int file) nogil
+    void kernel_exit(int code) nogil
+    const int EMFILE
+
+cdef enum:
+    HANDED_BACK = 71   # the exit code of a child; see child.py
+
+# For whom a child is wanted; its socket goes with it.
+ctypedef struct Order:
+    long long *slot
+    long long *record
+    long long requests
+    Times times
+    Peer peer
+
+
+cdef int serve_order(const Ground *ground, int sock, const Order *order) noexcept nogil:
+    cdef Turn turn
+    turn.sock, turn.slot, turn.record = sock, order.slot, order.record
+    turn.peer, turn.rest.requests = order.peer, order.requests
+    mark(turn.record, CHILD_STAMP)
+    return run(ground, &turn, 1)
+
+
+cdef void be_the_zygote(const Ground *ground, int way, int *newest) noexcept nogil:
+    cdef Order order
+    cdef Py_ssize_t got
+    cdef int pid
+    cdef int sock = -1
+    while True:
+        got = kernel_receive_descriptor(way, &sock, &order, sizeof(Order))
+        if got <= 0:
+            kernel_exit(0)   # the master is gone
+        if sock < 0:
+            pyweb_tell(way, -EMFILE)
+            continue
+        use_times(&order.times)
+        pid = pyweb_fork_for_master(newest)
+        if pid == 0:
+            kernel_close(way)
+            kernel_exit(0 if serve_order(ground, sock, &order) else HANDED_BACK)
+        pyweb_tell(way, pid)
+        kernel_close(sock)
+
+
+cdef class Zygote:
+    """A process that forks for this one, for a repeater's conversations. OSError.
+
+    keep   descriptors that its children share; what they stand for is what it was at this moment
+    """
+
+    cdef Repeater repeater
+    cdef readonly int pid
+    cdef object way
+    cdef int *newest
+
+    def __cinit__(self, Repeater repeater not None, keep):
+        cdef Ground ground = repeater.ground
+        cdef Kept kept
+        cdef int pid = 0
+        self.repeater = repeater
+        self.newest = <int *>pyweb_share_page()
+        if self.newest == NULL:
+            PyErr_SetFromErrno(OSError)
+        self.way, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            keep_files(&kept, [*keep, theirs.fileno()])
+            pid = self.clone(&ground, &kept, theirs.fileno())
+        if pid < 0:
+            self.way.close()
+            errno.errno = -pid
+            PyErr_SetFromErrno(OSError)
+        self.pid = pid
+
+    cdef int clone(self, const Ground *ground, const Kept *kept, int way):
+        cdef uintptr_t ours[3]
+        cdef sigset_t before
+        cdef int *newest = self.newest   # soon there is no `self`
+        cdef int pid
+        ours[0], ours[1], ours[2] = <uintptr_t>run, <uintptr_t>find, <uintptr_t>scan_head
+        memset(&pyweb_heap, 0, sizeof(pyweb_heap))
+        pyweb_keep(self.newest, 1)
+        self.repeater.keep_memory(pyweb_keep)
+        pid = pyweb_clone_zygote(ours, 3, &before)
+        if pid == 0:
+            close_others(kept, -1)
+            forget_libc()
+            pyweb_become_zygote(newest)
+            be_the_zygote(ground, way, newest)
+        pyweb_restore(&before)
+        return pid
+
+    def __dealloc__(self):
+        if self.newest != NULL:
+            pyweb_unshare_page(self.newest)
+
+    def order(self, int sock, bytes peer not None, Py_ssize_t slot_at, Py_ssize_t record_at,
+              long long number, long long requests):
+        """Ask for a child. False: not now."""
+        cdef Turn turn
+        cdef Order order
+        self.repeater.aim(&turn, sock, peer, slot_at, record_at, number, requests)
+        order.slot, order.record, order.requests = turn.slot, turn.record, requests
+        order.peer = turn.peer
+        give_times(&order.times)
+        return bool(kernel_send_descriptor(self.way.fileno(), sock, &order, sizeof(Order)))
+
+    def told(self):
+        """The pid of each child since the last time, in the order in which they were asked for;
+        below 0: -errno, there is none."""
+        cdef int said
+        cdef int way = self.way.fileno()
+        found = []
+        while pyweb_hear(way, &said, sizeof(said)) == sizeof(said):
+            found.append(said)
+        return found
+
+    @property
+    def last(self):
+        """The newest child's pid, told or not; 0: there is none. For when the zygote has died."""
+        return self.newest[0]
+
+    def fileno(self):
+        """Readable when there is something told."""
+        return self.way.fileno()
+
+    def close(self):
+        """It ends when it has done what it was asked for."""
+        self.way.close()
