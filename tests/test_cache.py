@@ -44,7 +44,7 @@ from twins import LIMITS, Table, Twins, everything, pair, without_date, without_
 
 from pyweb import cache as policy
 from pyweb import parking, procfs, scoreboard
-from pyweb.child import EXIT_HANDED_BACK
+from pyweb.child import END, EXIT_HANDED_BACK
 from pyweb.clock import http_date
 from pyweb.docroot import RecordingRoot
 from pyweb.errors import Reason
@@ -441,15 +441,22 @@ def test_what_it_can_not_do_stays_in_the_kernel(twins: Twins) -> None:
         assert far.recv(1000) == get(b"/missing")
 
 
-def test_it_leaves_when_idle_and_when_the_lifeline_speaks(twins: Twins) -> None:
+def test_it_leaves_when_the_lifeline_speaks(twins: Twins) -> None:
     twins.filler.fill(get())
     near, far = pair()
     with near, far:
         near.sendall(get())
-        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at) == (1, None)
-        near.sendall(get())
         twins.hang_up()
         assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 1) == (1, None)
+
+
+@pytest.mark.parametrize("requests", [0, 1])
+def test_who_idles_for_too_long_is_owed_nothing(twins: Twins, requests: int) -> None:
+    near, far = pair()
+    with near, far:
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, requests) is None
+        assert near.recv(1) == b""
+    assert twins.lines() == []
 
 
 def test_keepalive_requests(tmp_path: Path, site: Path) -> None:
@@ -631,7 +638,7 @@ def test_a_bare_child_has_nothing_of_the_interpreter(twins: Twins) -> None:
         assert near.recv(1 << 16)
         mappings = Path(f"/proc/{pid}/maps").read_text()
         _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == EXIT_HANDED_BACK
+    assert status == 0
     assert "/_fast." in mappings
     for other in ("[heap]", "libpython", "/bin/python", "/select.", "libssl"):
         assert other not in mappings
@@ -1020,6 +1027,86 @@ def test_who_idles_is_owed_nothing_when_it_ends(serve: ServeFixture) -> None:
         with pytest.raises((EOFError, ConnectionResetError)):
             client.answer()
     assert " 503 " not in server.stdout()
+
+
+def test_who_idles_has_no_interpreter(serve: ServeFixture) -> None:
+    """However long, where nobody holds it meanwhile."""
+    server = serve("--no-parking")
+    client, child = kept(server)
+    with client:
+        time.sleep(0.3)  # its first wait is over
+        assert name_of(child) == "pyweb-child"
+        assert client.answer_to(get()).status == 200
+        assert server.children() == [child]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, END])
+def test_who_idles_for_long_hears_signals(serve: ServeFixture, number: int) -> None:
+    server = serve("--no-parking")
+    client, child = kept(server)
+    with client:
+        time.sleep(0.3)
+        os.kill(child, number)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            client.answer()
+    assert "reason 87" not in server.stderr()
+
+
+def test_who_idles_while_another_takes_over(serve: ServeFixture) -> None:
+    """Its next answer is its last, and says so."""
+    server = serve("--no-parking")
+    client, child = kept(server)
+    with client:
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: server.stderr().count("serving ") == 2, "another master")
+        time.sleep(0.2)
+        assert state_of(child) == "S"
+        assert client.answer_to(get())["connection"] == "close"
+
+
+def test_a_zygote_that_is_killed(serve: ServeFixture) -> None:
+    """Another is started, and nobody notices."""
+    server = serve()
+    repeats(server)
+    [first] = zygotes(server)
+    os.kill(first, signal.SIGKILL)
+    for _ in range(20):
+        with server.connect() as client:
+            assert client.answer_to(get()).status == 200
+    until(lambda: zygotes(server) not in ([], [first]), "another zygote")
+    assert "reason 93: zygote" in server.stderr()
+
+
+def test_a_zygote_that_stands_still(serve: ServeFixture) -> None:
+    """It is ended, and who waits for it gets another process."""
+    server = serve()
+    repeats(server)
+    [first] = zygotes(server)
+    os.kill(first, signal.SIGSTOP)
+    with server.connect() as client:
+        assert client.answer_to(get()).status == 200
+    assert "reason 93: zygote" in server.stderr()
+
+
+def test_a_zygote_writes_to_the_log_that_is_opened_anew(
+    serve: ServeFixture, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    server = serve("--access-log", str(log))
+    repeats(server)
+    before = zygotes(server)
+    log.rename(tmp_path / "old.log")
+    server.process.send_signal(signal.SIGUSR1)
+    until(log.exists, "another log")
+    until(lambda: zygotes(server) not in ([], before), "another zygote")
+    with server.connect() as client:
+        assert client.answer_to(get(b"/hello.txt?new")).status == 200
+        assert client.answer_to(get()).status == 200
+    until(lambda: log.read_text().count("\n") == 2, "its lines")
+
+
+def zygotes(server: Server) -> list[int]:
+    return [pid for pid in children_of(server.master) if name_of(pid) == "pyweb-zygote"]
 
 
 def test_a_number_of_requests_that_no_connection_has() -> None:

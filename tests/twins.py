@@ -91,6 +91,8 @@ class Twins:
             fresh=policy.FRESH,
             good=policy.GOOD,
             linger=0.02,
+            first=0.2,
+            idle=0.2,
             keepalive_requests=self.config.keepalive_requests,
             flags=READ,
             path_flags=PATH,

@@ -27,6 +27,8 @@ ctypedef struct Ground:
     int lifeline
     int wishes
     int linger                # ms
+    long long first           # ns
+    long long idle            # ns
     int silence               # ms: of a client that is lingered for
     long long timeout_write   # ns
     int client_reset          # what a line of the log says when the answer did not leave

@@ -20,6 +20,8 @@ class Repeater:
         fresh: float,
         good: float,
         linger: float,
+        first: float,
+        idle: float,
         keepalive_requests: int,
         flags: int,
         path_flags: int,

@@ -62,19 +62,37 @@ cdef extern from *:
     #define PYWEB_BIT(number) ((uint64_t)1 << ((number) - 1))
     static int pyweb_first_signal;   /* SIGRTMIN is a function of the C library */
 
-    /* < 0: a signal is there that Python must hear. Else what poll(2) says of the two. */
-    static int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) {
-        struct pollfd both[2] = {{sock, POLLIN, 0}, {lifeline, POLLIN, 0}};
+    /* Those that Python must hear; all are held back. */
+    static uint64_t pyweb_heard(void) {
         uint64_t heard = PYWEB_BIT(SIGTERM) | PYWEB_BIT(SIGUSR1);
-        int ready = kernel_poll(both, 2, patience);
-        *sock_ready = ready > 0 && both[0].revents;
-        *told = ready > 0 && both[1].revents;
     #if defined(SIGRTMIN)
         heard |= PYWEB_BIT(pyweb_first_signal) | PYWEB_BIT(pyweb_first_signal + 1);
     #endif
-        if (kernel_pending() & heard)
-            return -1;
-        return ready;
+        return heard;
+    }
+
+    /* signalfd(2): readable when one of them waits. A process that sleeps for long must wake. */
+    static int pyweb_open_signals(void) {
+    #if defined(__linux__)
+        uint64_t heard = pyweb_heard();
+        return (int)kernel_call(SYS_signalfd4, -1, (long)&heard, sizeof heard, 0, 0, 0);
+    #else
+        return -1;
+    #endif
+    }
+
+    /* What wakes a conversation. Of the lifeline: it has said something, or hung up. */
+    struct pyweb_news { int speaks, said, hung_up, signalled; };
+
+    static void pyweb_wait(int sock, int lifeline, int signals, int patience,
+                           struct pyweb_news *news) {
+        struct pollfd all[3] = {
+            {sock, POLLIN, 0}, {lifeline, news->said ? 0 : POLLIN, 0}, {signals, POLLIN, 0}};
+        int ready = kernel_poll(all, 3, patience);
+        news->speaks = ready > 0 && all[0].revents;
+        news->said |= ready > 0 && all[1].revents & POLLIN;
+        news->hung_up = ready > 0 && all[1].revents & ~POLLIN;
+        news->signalled = (kernel_pending() & pyweb_heard()) != 0;
     }
 
     static void pyweb_pause(int milliseconds) { kernel_poll(NULL, 0, milliseconds); }
@@ -332,7 +350,13 @@ cdef extern from *:
     const int CLOCK_REALTIME
     const int SHUT_WR
     long long pyweb_clock(int which) nogil
-    int pyweb_wait(int sock, int lifeline, int patience, int *sock_ready, int *told) nogil
+    ctypedef struct News "struct pyweb_news":
+        int speaks
+        int said
+        int hung_up
+        int signalled
+    int pyweb_open_signals() nogil
+    void pyweb_wait(int sock, int lifeline, int signals, int patience, News *news) nogil
     void pyweb_pause(int milliseconds) nogil
     Py_ssize_t pyweb_peek(int sock, void *data, size_t size) nogil
     int pyweb_take(int sock, void *data, size_t size) nogil
@@ -822,31 +846,53 @@ cdef int is_orphaned(const Ground *ground) noexcept nogil:
     return 0
 
 
+cdef void await_request(const Exchange *x, long long requests, News *news) noexcept nogil:
+    """For a moment; where nobody takes those that idle, on for as long as they may."""
+    cdef int signals
+    cdef long long left = x.ground.idle if requests else x.ground.first
+    cdef long long until = pyweb_clock(CLOCK_MONOTONIC) + left
+    pyweb_wait(x.sock, x.ground.lifeline, -1, x.ground.linger, news)
+    if x.ground.parker >= 0:
+        return
+    signals = pyweb_open_signals() if goes_on_waiting(x, news) else -1
+    while signals >= 0 and left > 0 and goes_on_waiting(x, news):
+        left = until - pyweb_clock(CLOCK_MONOTONIC)
+        pyweb_wait(x.sock, x.ground.lifeline, signals,
+                   <int>min(max(0, left) // 1000000 + 1, 1 << 30), news)
+    if signals >= 0:
+        close(signals)
+
+
+cdef int goes_on_waiting(const Exchange *x, const News *news) noexcept nogil:
+    """That another serves now is no news for one who idles: it ends with its next answer."""
+    return not (news.speaks or news.signalled or news.hung_up or (news.said and not x.alone))
+
+
 cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot,
                long long *record, Rest *rest, int alone) noexcept nogil:
     cdef Exchange x
+    cdef News news
     cdef unsigned char body[32768]
-    cdef int ready, sock_ready, told, verdict
+    cdef int verdict
     x.ground, x.sock, x.peer, x.slot, x.record, x.alone = ground, sock, peer, slot, record, alone
     x.times, x.mark, x.body = &TIMES, NULL, body
     rest.owed = 0
     x.torn = x.is_taken = 0
+    news.said = 0
     while True:
         slot[STATE] = IDLE
-        ready = pyweb_wait(sock, ground.lifeline, ground.linger, &sock_ready, &told)
-        if ready < 0 or is_the_last(ground, rest.requests):
-            return 0
-        if told and not (alone and is_orphaned(ground)):
+        await_request(&x, rest.requests, &news)
+        if not news.speaks:
+            return leave(&x, rest.requests, &news, record)
+        if news.signalled or is_the_last(ground, rest.requests):
             return 0
         # Whom nobody would take back goes on as long as there is something to answer.
-        if told and not sock_ready:
-            return end(&x, record)
-        if not sock_ready:
-            return park(&x, rest.requests)
+        if (news.said or news.hung_up) and not (alone and is_orphaned(ground)):
+            return 0
         x.size = <int>pyweb_peek(sock, x.data, MAX_HEAD)
-        if x.size == 0 and rest.requests:
+        if x.size == 0:
             return end(&x, record)
-        if x.size <= 0:
+        if x.size < 0:
             return 0
         verdict = exchange(&x)
         if verdict == MISS:
@@ -858,6 +904,17 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
         x.record = NULL   # stamps are of the first exchange
         if verdict == DONE:
             return end(&x, record)
+
+
+cdef int leave(const Exchange *x, long long requests, const News *news,
+               long long *record) noexcept nogil:
+    """It is silent. As Driver: one that has been answered, and idles, ends when it is told to; one
+    that is new has a moment more, which is Python's."""
+    if news.signalled or news.hung_up:
+        return end(x, record) if x.alone and (requests or is_orphaned(x.ground)) else 0
+    if x.ground.parker >= 0:
+        return 0 if news.said else park(x, requests)
+    return end(x, record) if x.alone or not news.said else 0
 
 
 if PYWEB_SMALL_BODY != _pysend.SMALL:
@@ -872,7 +929,9 @@ cdef class Repeater:
     log        a descriptor, -1: none; escapes: what an octet becomes in a line, for each of 256
     fresh      seconds after which a decision is wished anew, by a message to `wishes`
     good       seconds after which it is repeated no more
-    linger     seconds that a conversation waits for the next request
+    linger     seconds that a conversation waits for the next request before it is parked
+    first      seconds for a new connection to speak; idle: for one that has been answered; both
+               where nothing is parked
     silence    seconds without a byte after which a client is no longer lingered for
     reasons    the numbers that a line has whose answer did not leave: the client is gone, or slow
     parker     where idle connections are parked, -1: nowhere; parked: the message, before the
@@ -881,7 +940,7 @@ cdef class Repeater:
 
     def __cinit__(self, Cache cache not None, slots, records, *, int root, int log,
                   bint log_is_socket, int lifeline, int wishes, double fresh, double good,
-                  double linger, int keepalive_requests, unsigned long long flags,
+                  double linger, double first, double idle, int keepalive_requests, unsigned long long flags,
                   unsigned long long path_flags, unsigned long long resolve, escapes,
                   double silence, double timeout_write,
                   reasons, int parker, bytes parked not None, int parked_requests):
@@ -895,6 +954,7 @@ cdef class Repeater:
         self.ground.log_is_socket, self.ground.wishes = log_is_socket, wishes
         self.ground.fresh, self.ground.good = <long long>(fresh * 1e9), <long long>(good * 1e9)
         self.ground.linger = <int>(linger * 1000)
+        self.ground.first, self.ground.idle = <long long>(first * 1e9), <long long>(idle * 1e9)
         self.ground.keepalive_requests = keepalive_requests
         self.ground.flags, self.ground.resolve = flags, resolve
         self.ground.path_flags, self.ground.parent = path_flags, os.getpid()

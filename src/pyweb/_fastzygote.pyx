@@ -39,7 +39,6 @@ cdef extern from *:
     #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
     #include <sched.h>
     #include <sys/mman.h>
-    #include <sys/prctl.h>
     #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
     #include <sys/rseq.h>
     #endif
@@ -90,7 +89,7 @@ cdef extern from *:
     }
 
     static void pyweb_become_zygote(void *page) {
-        prctl(PR_SET_NAME, "pyweb-zygote");
+        kernel_name_process("pyweb-zygote");
         madvise(page, 4096, MADV_DONTFORK);
         pyweb_leave_rseq();
         for (int i = 0; i < left_out_count; i++)
@@ -149,6 +148,7 @@ cdef extern from *:
     int kernel_send_descriptor(int way, int descriptor, void *data, size_t size) nogil
     Py_ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size) nogil
     int kernel_close(int file) nogil
+    void kernel_name_process(const char *name) nogil
     void kernel_exit(int code) nogil
     const int EMFILE
 
@@ -188,6 +188,7 @@ cdef void be_the_zygote(const Ground *ground, int way, int *newest) noexcept nog
         pid = pyweb_fork_for_master(newest)
         if pid == 0:
             kernel_close(way)
+            kernel_name_process(b"pyweb-child")
             kernel_exit(0 if serve_order(ground, sock, &order) else HANDED_BACK)
         pyweb_tell(way, pid)
         kernel_close(sock)

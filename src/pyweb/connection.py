@@ -16,6 +16,7 @@ from .accesslog import Entry
 from .bodyreader import BodyReader
 from .cache import may_be_repeated
 from .clock import Deadline
+from .config import Config
 from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
 from .message import FileBody, Head, Part, Response
 from .route import refusal
@@ -129,6 +130,12 @@ class Owed:
 Owing = tuple[bytes, bytes, int, bool, int | bytes, int, int, int, float]
 # What was done in C: requests answered, and what is owed.
 Progress = tuple[int, Owing | None]
+
+
+def first_words(config: Config) -> float:
+    """Seconds for a new connection: neither has it sent its head, nor may it idle longer than
+    others."""
+    return min(config.timeout_idle, config.timeout_header)
 
 
 class Connection:
@@ -350,10 +357,8 @@ class Connection:
         return head
 
     def _wait_for_first_byte(self) -> Steps[bool]:
-        seconds = self._config.timeout_idle
-        if not self._requests:
-            # Neither has a new connection sent its head, nor may it idle longer than others.
-            seconds = min(seconds, self._config.timeout_header)
+        config = self._config
+        seconds = config.timeout_idle if self._requests else first_words(config)
         try:
             yield from until(READ, Deadline(seconds), IDLE)
         except Drained:

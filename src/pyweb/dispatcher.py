@@ -18,7 +18,7 @@ import time
 from collections import deque
 
 from .config import Config
-from .connection import Past
+from .connection import Past, first_words
 from .errors import Ended, Reason
 from .journal import Journal, Sink
 from .parking import (
@@ -218,7 +218,7 @@ class Dispatcher:
             return now + config.timeout_idle
         if self._draining:
             return now + _FIRST_WORDS
-        return now + min(config.timeout_idle, config.timeout_header)
+        return now + first_words(config)
 
     def _make_room(self) -> None:
         """Whoever has idled longest makes room: sooner or later it would have to, and a new one

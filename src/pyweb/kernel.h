@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #endif
@@ -136,6 +137,15 @@ static inline void kernel_exit(int code) {
         PYWEB_CALL(exit_group, 0, code);
 #else
     _exit(code);
+#endif
+}
+
+/* For ps(1) and top(1). */
+static inline void kernel_name_process(const char *name) {
+#if defined(__linux__)
+    kernel_call(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0, 0);
+#else
+    (void)name;
 #endif
 }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import Config
+from .connection import first_words
 from .ledger import LIMIT, Ledger
 from .scoreboard import Slot
 from .shares import MOST, ROW, Shares, places
@@ -53,7 +54,7 @@ class Lanes:
             ledger.texts,
             self._row(shares, slot.number) if shares else None,
             limit=LIMIT,
-            first=min(config.timeout_idle, config.timeout_header),
+            first=first_words(config),
             idle=config.timeout_idle,
             requests=requests,
             connections=connections,

@@ -15,7 +15,7 @@ from collections.abc import Collection
 
 from .cache import FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
-from .connection import LINGER_SILENCE, Progress
+from .connection import LINGER_SILENCE, Progress, first_words
 from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from .errors import Reason
 from .filler import Filler
@@ -121,6 +121,8 @@ def _common(
         fresh=FRESH,
         good=GOOD,
         linger=LINGER,
+        first=first_words(config),
+        idle=config.timeout_idle,
         keepalive_requests=config.keepalive_requests,
         flags=READ,
         path_flags=PATH,
