@@ -44,11 +44,12 @@ cdef extern from *:
     #endif
     #include "heap.h"
 
-    static void *pyweb_share_page(void) {
-        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        return page == MAP_FAILED ? NULL : page;
+    static void *pyweb_map(size_t size, int flags) {
+        void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+        return found == MAP_FAILED ? NULL : found;
     }
 
+    static void *pyweb_share_page(void) { return pyweb_map(4096, MAP_SHARED); }
     static void pyweb_unshare_page(void *page) { munmap(page, 4096); }
 
     static long pyweb_raw_clone(unsigned long flags, pid_t *pid) {
@@ -59,24 +60,35 @@ cdef extern from *:
     #endif
     }
 
+    #define PYWEB_STACK (256 << 10)
+
     static struct heap pyweb_heap;   /* of this process, which has one zygote at a time */
 
     static void pyweb_keep(const void *low, size_t size) {
         keep(&pyweb_heap, (uintptr_t)low, (uintptr_t)low + size);
     }
 
-    /* A pid, 0 in the child, or -errno. */
-    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before) {
-        sigset_t all;
-        if (find_heap(&pyweb_heap, ours, count, PYWEB_NEEDS_LIBC) < 0)
+    /* A pid, or -errno. On a stack of its own, which its children find empty. */
+    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, int (*be)(void *),
+                                    void *with) {
+        char *stack = pyweb_map(PYWEB_STACK, MAP_PRIVATE);
+        sigset_t all, before;
+        pid_t pid = -1;
+        int error;
+        if (!stack)
             return -errno;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, before);
-        return (pid_t)pyweb_raw_clone(SIGCHLD, NULL);
-    }
-
-    static void pyweb_restore(const sigset_t *before) {
-        pthread_sigmask(SIG_SETMASK, before, NULL);
+        pyweb_keep(stack, PYWEB_STACK);
+        if (find_heap(&pyweb_heap, ours, count, PYWEB_NEEDS_LIBC) == 0) {
+            sigfillset(&all);
+            pthread_sigmask(SIG_SETMASK, &all, &before);
+            pid = clone(be, stack + PYWEB_STACK, SIGCHLD, with);
+            error = errno;
+            pthread_sigmask(SIG_SETMASK, &before, NULL);
+            errno = error;
+        }
+        error = errno;
+        munmap(stack, PYWEB_STACK);
+        return pid < 0 ? -error : pid;
     }
 
     /* rseq(2): the kernel would write to it at each switch of processes, and copy a page for each
@@ -113,11 +125,11 @@ cdef extern from *:
     static void *pyweb_share_page(void) { errno = ENOSYS; return NULL; }
     static void pyweb_unshare_page(void *page) { (void)page; }
     static void pyweb_keep(const void *low, size_t size) { (void)low; (void)size; }
-    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before) {
-        (void)ours; (void)count; (void)before;
+    static pid_t pyweb_clone_zygote(const uintptr_t *ours, int count, int (*be)(void *),
+                                    void *with) {
+        (void)ours; (void)count; (void)be; (void)with;
         return -ENOSYS;
     }
-    static void pyweb_restore(const sigset_t *before) { (void)before; }
     static void pyweb_become_zygote(void *page) { (void)page; }
     static pid_t pyweb_fork_for_master(pid_t *newest) { (void)newest; return -ENOSYS; }
     static void pyweb_tell(int way, int said) { (void)way; (void)said; }
@@ -131,16 +143,14 @@ cdef extern from *:
     }
     """
     ctypedef size_t uintptr_t
-    ctypedef struct sigset_t:
-        pass
     ctypedef struct Heap "struct heap":
         pass
     Heap pyweb_heap
     void *pyweb_share_page()
     void pyweb_unshare_page(void *page)
     void pyweb_keep(const void *low, size_t size)
-    int pyweb_clone_zygote(const uintptr_t *ours, int count, sigset_t *before)
-    void pyweb_restore(const sigset_t *before)
+    int pyweb_clone_zygote(const uintptr_t *ours, int count,
+                           int (*be)(void *) noexcept nogil, void *given)
     void pyweb_become_zygote(void *page) nogil
     int pyweb_fork_for_master(int *newest) nogil
     void pyweb_tell(int way, int said) nogil
@@ -172,7 +182,24 @@ cdef int serve_order(const Ground *ground, int sock, const Order *order) noexcep
     return run(ground, &turn, 1)
 
 
-cdef void be_the_zygote(const Ground *ground, int way, int *newest) noexcept nogil:
+# What a zygote begins with. All that the master had is gone soon.
+ctypedef struct Seed:
+    Ground ground
+    Kept kept
+    int way
+    int *newest
+
+
+cdef int be_the_zygote(void *given) noexcept nogil:
+    cdef Seed seed = (<Seed *>given)[0]
+    close_others(&seed.kept, -1)
+    forget_libc()
+    pyweb_become_zygote(seed.newest)
+    obey(&seed.ground, seed.way, seed.newest)
+    return 0
+
+
+cdef void obey(const Ground *ground, int way, int *newest) noexcept nogil:
     cdef Order order
     cdef Py_ssize_t got
     cdef int pid
@@ -206,8 +233,7 @@ cdef class Zygote:
     cdef int *newest
 
     def __cinit__(self, Repeater repeater not None, keep):
-        cdef Ground ground = repeater.ground
-        cdef Kept kept
+        cdef Seed seed
         cdef int pid = 0
         self.repeater = repeater
         self.newest = <int *>pyweb_share_page()
@@ -215,31 +241,22 @@ cdef class Zygote:
             PyErr_SetFromErrno(OSError)
         self.way, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            keep_files(&kept, [*keep, theirs.fileno()])
-            pid = self.clone(&ground, &kept, theirs.fileno())
+            seed.ground, seed.way, seed.newest = repeater.ground, theirs.fileno(), self.newest
+            keep_files(&seed.kept, [*keep, theirs.fileno()])
+            pid = self.clone(&seed)
         if pid < 0:
             self.way.close()
             errno.errno = -pid
             PyErr_SetFromErrno(OSError)
         self.pid = pid
 
-    cdef int clone(self, const Ground *ground, const Kept *kept, int way):
+    cdef int clone(self, Seed *seed):
         cdef uintptr_t ours[3]
-        cdef sigset_t before
-        cdef int *newest = self.newest   # soon there is no `self`
-        cdef int pid
         ours[0], ours[1], ours[2] = <uintptr_t>run, <uintptr_t>find, <uintptr_t>scan_head
         memset(&pyweb_heap, 0, sizeof(pyweb_heap))
         pyweb_keep(self.newest, 1)
         self.repeater.keep_memory(pyweb_keep)
-        pid = pyweb_clone_zygote(ours, 3, &before)
-        if pid == 0:
-            close_others(kept, -1)
-            forget_libc()
-            pyweb_become_zygote(newest)
-            be_the_zygote(ground, way, newest)
-        pyweb_restore(&before)
-        return pid
+        return pyweb_clone_zygote(ours, 3, be_the_zygote, seed)
 
     def __dealloc__(self):
         if self.newest != NULL:

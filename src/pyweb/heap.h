@@ -168,7 +168,7 @@ static int look_at_line(struct heap *heap, const char *line) {
     uintptr_t here = (uintptr_t)&low;
     if (sscanf(line, "%lx-%lx %4s", &low, &high, may) != 3 || (heap->needs_libc && may[3] != 'p'))
         return 0;
-    if ((low <= here && here < high) || (heap->needs_libc && is_the_kernels(line)))
+    if (heap->needs_libc && ((low <= here && here < high) || is_the_kernels(line)))
         return 0; /* the stack */
     return leave_out(heap, low, high, 0);
 }
