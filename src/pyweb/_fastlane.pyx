@@ -11,12 +11,12 @@ at once, a client that has been silent for too long or has too many connections.
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
-    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer, Repeater, Times, exchange,
-    has_unread, keep_time)
+    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, WELL, WHILE, Exchange, Peer, Repeater, Times, conclude,
+    exchange, has_unread, is_sent, keep_time, send_on)
 from pyweb import handed, ledger, scoreboard, shares
 
 cdef extern from *:
@@ -58,12 +58,20 @@ cdef extern from *:
         return 0;
     }
 
-    static int pyweb_watch(int poll, int file) {
+    static int pyweb_control(int poll, int operation, int file, unsigned events) {
         struct epoll_event wanted;
         memset(&wanted, 0, sizeof wanted);
-        wanted.events = EPOLLIN;
+        wanted.events = events;
         wanted.data.fd = file;
-        return epoll_ctl(poll, EPOLL_CTL_ADD, file, &wanted);
+        return epoll_ctl(poll, operation, file, &wanted);
+    }
+
+    static int pyweb_watch(int poll, int file) {
+        return pyweb_control(poll, EPOLL_CTL_ADD, file, EPOLLIN);
+    }
+
+    static int pyweb_watch_for(int poll, int file, int room) {
+        return pyweb_control(poll, EPOLL_CTL_MOD, file, room ? EPOLLOUT : EPOLLIN);
     }
 
     static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
@@ -86,6 +94,10 @@ cdef extern from *:
         return 0;
     }
     static int pyweb_watch(int poll, int file) { (void)poll; (void)file; return -1; }
+    static int pyweb_watch_for(int poll, int file, int room) {
+        (void)poll; (void)file; (void)room;
+        return -1;
+    }
     static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
         (void)door; (void)from;
         errno = ENOSYS;
@@ -140,6 +152,7 @@ cdef extern from *:
     int pyweb_next(Ready *ready, int *events) nogil
     int pyweb_leave_alone(Ready *ready, int file) nogil
     int pyweb_watch(int poll, int file) nogil
+    int pyweb_watch_for(int poll, int file, int room) nogil
     int pyweb_accept(int door, int *family, char *name, int room) nogil
     Py_ssize_t pyweb_receive(int sock, void *data, size_t size) nogil
     long long pyweb_now(int which) nogil
@@ -175,6 +188,22 @@ cdef int KINDS[IS_LATE + 1]
 KINDS[IS_NEW], KINDS[LINGERS], KINDS[IS_LATE] = handed.NEW, handed.LINGER, handed.LATE
 KINDS[GOES_ON] = KINDS[IS_OWED] = handed.GO_ON
 
+# A file on its way to a client whose socket is full; behind it stand head, header and line.
+ctypedef struct Sending:
+    int file
+    int status
+    int keeps
+    int reason
+    int head_size
+    int header_size
+    int line_size
+    long long offset
+    long long count
+    long long sent
+    long long began
+    long long before          # sent when it was last looked at
+    unsigned char text[1]
+
 # A connection, by its descriptor.
 ctypedef struct Guest:
     int at                    # which of the list it is, + 1; 0: it is not here
@@ -184,6 +213,7 @@ ctypedef struct Guest:
     int places[TABLES]
     long long requests
     long long until           # CLOCK_MONOTONIC, ns: idles too long from there on
+    Sending *sending          # NULL: it idles
     Peer peer
 
 # An address and its places in the shares.
@@ -347,6 +377,8 @@ cdef class Lane:
         self.x.note_size = NOTE
 
     def __dealloc__(self):
+        for i in range(self.count):
+            free(self.guests[self.here[i]].sending)
         free(self.guests)
         free(self.here)
         if self.words.buf != NULL:
@@ -420,8 +452,11 @@ cdef class Lane:
         memcpy(name + 1, guest.peer.text, name[0])
 
     cdef int attend(self, int fd) noexcept nogil:
-        """It has sent something."""
-        cdef Py_ssize_t got = pyweb_receive(fd, self.x.data, MAX_HEAD)
+        """It has sent something, or taken."""
+        cdef Py_ssize_t got
+        if self.guests[fd].sending != NULL:
+            return self.send(fd)
+        got = pyweb_receive(fd, self.x.data, MAX_HEAD)
         if got == -2:
             return NOTHING
         if got <= 0:
@@ -442,7 +477,7 @@ cdef class Lane:
             if verdict == MISS:
                 return GOES_ON
             if verdict == OWED:
-                return IS_OWED
+                return NOTHING if self.keep_sending(fd) else IS_OWED
             guest.requests += 1
             if verdict == DONE:
                 return self.part(fd)
@@ -452,6 +487,86 @@ cdef class Lane:
                 self.mark(fd, QUIET)
                 return NOTHING
             memmove(self.x.data, self.x.data + self.x.head_size, self.x.size)
+
+    # Sending what did not leave at once.
+
+    cdef int keep_sending(self, int fd) noexcept nogil:
+        """0: this one is Python's."""
+        cdef Exchange *x = &self.x
+        cdef Guest *guest = &self.guests[fd]
+        cdef Sending *one
+        cdef int size = x.head_size + x.entry.header_size + x.line.size
+        if x.file < 0 or x.size > x.head_size or x.sent < x.entry.header_size:
+            return 0
+        if not guest.is_watched or pyweb_watch_for(self.poll_file, fd, 1) < 0:
+            return 0
+        one = <Sending *>malloc(sizeof(Sending) + size)
+        if one == NULL:
+            pyweb_watch_for(self.poll_file, fd, 0)
+            return 0
+        one.file, one.status, one.keeps = x.file, x.entry.status, x.entry.keeps
+        one.reason, one.offset, one.count = x.reason, x.entry.offset, x.entry.count
+        one.sent = one.before = x.sent
+        one.began = x.began
+        one.head_size, one.header_size = x.head_size, x.entry.header_size
+        one.line_size = x.line.size
+        memcpy(one.text, x.data, one.head_size)
+        memcpy(one.text + one.head_size, x.header, one.header_size)
+        memcpy(one.text + one.head_size + one.header_size, x.line.text, one.line_size)
+        guest.sending = one
+        guest.until = pyweb_now(CLOCK_MONOTONIC) + WHILE
+        return 1
+
+    cdef void take_up(self, int fd, const Sending *one) noexcept nogil:
+        """Into the exchange, what its answer was."""
+        cdef Exchange *x = &self.x
+        self.aim(fd)
+        x.file, x.entry.status, x.entry.keeps = one.file, one.status, one.keeps
+        x.reason = x.entry.reason = one.reason
+        x.entry.offset, x.entry.count, x.sent, x.began = one.offset, one.count, one.sent, one.began
+        x.head_size = x.size = one.head_size
+        x.entry.header_size, x.line.size = one.header_size, one.line_size
+        memcpy(x.data, one.text, one.head_size)
+        memcpy(x.header, one.text + one.head_size, one.header_size)
+        memcpy(x.line.text, one.text + one.head_size + one.header_size, one.line_size)
+
+    cdef void put_down(self, int fd) noexcept nogil:
+        """It is not sent to from here any more."""
+        free(self.guests[fd].sending)
+        self.guests[fd].sending = NULL
+        pyweb_watch_for(self.poll_file, fd, 0)
+
+    cdef int send(self, int fd) noexcept nogil:
+        """There is room again: for a piece, then others have their turn."""
+        cdef Guest *guest = &self.guests[fd]
+        cdef Sending *one = guest.sending
+        cdef int done
+        self.x.sock, self.x.file, self.x.sent = fd, one.file, one.sent
+        self.x.entry.header_size = one.header_size
+        self.x.entry.offset, self.x.entry.count = one.offset, one.count
+        done = send_on(&self.x)
+        one.sent = self.x.sent
+        if done < 0:
+            return IS_OWED
+        if not is_sent(&self.x):
+            return NOTHING
+        self.take_up(fd, one)
+        self.put_down(fd)
+        close(self.x.file)
+        guest.requests += 1
+        if conclude(&self.x) == DONE:
+            return self.part(fd)
+        guest.until = pyweb_now(CLOCK_MONOTONIC) + self.idle
+        self.mark(fd, QUIET)
+        return NOTHING
+
+    cdef int is_well(self, Guest *guest, long long now) noexcept nogil:
+        cdef Sending *one = guest.sending
+        if one == NULL or one.sent - one.before < WELL:
+            return 0
+        one.before = one.sent
+        guest.until = now + WHILE
+        return 1
 
     # Accepting.
 
@@ -475,6 +590,7 @@ cdef class Lane:
         self.slot[CONNECTIONS] += 1
         guest.peer.size = <int>strlen(<char *>guest.peer.text)
         guest.requests = guest.is_watched = 0
+        guest.sending = NULL
         guest.is_shared = self.shares is not None and guest.family != AF_UNIX
         if self.fd >= self.limit:
             return IS_NEW
@@ -583,6 +699,10 @@ cdef class Lane:
         cdef Guest *guest = &self.newcomer if code == IS_NEW else &self.guests[fd]
         cdef bytes data = b""
         owed = None
+        if code != IS_NEW and guest.sending != NULL:
+            self.take_up(fd, guest.sending)
+            self.put_down(fd)
+            code = IS_OWED
         if code == GOES_ON:
             data = self.taken(0)
         elif code == IS_OWED:
@@ -619,6 +739,7 @@ cdef class Lane:
         memcpy(guest.peer.text, PyBytes_AS_STRING(name), guest.peer.size)
         guest.family, guest.requests, guest.is_watched = family, requests, is_watched
         guest.is_shared = is_shared and self.shares is not None
+        guest.sending = NULL
         if guest.is_shared and not self.shares.recall(guest):
             self.shares.learn(&guest.peer)
             self.shares.recall(guest)
@@ -634,10 +755,12 @@ cdef class Lane:
         """Those that have idled for too long, handed over."""
         cdef long long now = pyweb_now(CLOCK_MONOTONIC)
         cdef int i = self.count
+        cdef Guest *guest
         leaving = []
         while i > 0:
             i -= 1
-            if self.guests[self.here[i]].until <= now:
+            guest = &self.guests[self.here[i]]
+            if guest.until <= now and not self.is_well(guest, now):
                 leaving.append(self.hand_over(self.here[i], IS_LATE))
         return leaving
 

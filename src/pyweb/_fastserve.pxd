@@ -113,6 +113,18 @@ cdef int exchange(Exchange *x) noexcept nogil
 
 cdef int has_unread(const Exchange *x) noexcept nogil
 
+# A client that takes so many bytes in so long (ns) is well; another is Python's to judge.
+cdef enum:
+    WHILE = 500_000_000
+    WELL = 65536
+
+# Of an answer that was OWED: x.sock, x.file, x.sent, x.entry's header_size, offset and count.
+# send_on: 1, and x.sent is more; 0: not now; -1: Python must see why not. conclude: when all has
+# left; needs x.line, x.reason and x.entry's reason and keeps as well. DONE, or AGAIN.
+cdef int send_on(Exchange *x) noexcept nogil
+cdef int is_sent(const Exchange *x) noexcept nogil
+cdef int conclude(Exchange *x) noexcept nogil
+
 # What a second is called, before it is said: by whoever has a heap.
 cdef void keep_time(Times *times) noexcept nogil
 cdef int CHILD_STAMP      # the word of a record for when a child begins

@@ -43,6 +43,7 @@ cdef extern from *:
     #endif
 
     #define PYWEB_SMALL_BODY 32768
+    #define PYWEB_PIECE (2 << 20)
 
     /* Through the vDSO, unless there is no C library that knows it. */
     static int pyweb_has_libc = 1;
@@ -71,6 +72,8 @@ cdef extern from *:
         return heard;
     }
 
+    static int pyweb_has_signal(void) { return (kernel_pending() & pyweb_heard()) != 0; }
+
     /* signalfd(2): readable when one of them waits. A process that sleeps for long must wake. */
     static int pyweb_open_signals(void) {
     #if defined(__linux__)
@@ -92,7 +95,7 @@ cdef extern from *:
         news->speaks = ready > 0 && all[0].revents;
         news->said |= ready > 0 && all[1].revents & POLLIN;
         news->hung_up = ready > 0 && all[1].revents & ~POLLIN;
-        news->signalled = (kernel_pending() & pyweb_heard()) != 0;
+        news->signalled = pyweb_has_signal();
     }
 
     static void pyweb_pause(int milliseconds) { kernel_poll(NULL, 0, milliseconds); }
@@ -194,6 +197,17 @@ cdef extern from *:
         return sent > 0 ? sent : 0;
     }
 
+    /* 0: not now. -1: the client is gone, or the file shorter than it was. */
+    static long long pyweb_send_piece(int sock, int file, off_t offset, long long count) {
+        ssize_t moved = -ENOSYS;
+    #if defined(__linux__)
+        do moved = kernel_sendfile(sock, file, &offset,
+                                   count < PYWEB_PIECE ? (size_t)count : PYWEB_PIECE);
+        while (moved == -EINTR);
+    #endif
+        return moved > 0 ? moved : moved == -EAGAIN || moved == -EWOULDBLOCK ? 0 : -1;
+    }
+
     static long long pyweb_send_large(int sock, const void *header, size_t header_size, int file,
                                       off_t offset, long long count) {
         long long sent;
@@ -202,17 +216,14 @@ cdef extern from *:
         while (sent == -EINTR);
         if (sent < (long long)header_size || kernel_ioctl(sock, FIONBIO, &on) < 0)
             return sent > 0 ? sent : 0;
-    #if defined(__linux__)
         while (count > 0) {
-            ssize_t moved = kernel_sendfile(sock, file, &offset,
-                                            count < 0x7ffff000 ? (size_t)count : 0x7ffff000);
-            if (moved > 0) {
-                count -= moved;
-                sent += moved;
-            } else if (moved != -EINTR)
+            long long moved = pyweb_send_piece(sock, file, offset, count);
+            if (moved <= 0)
                 break;
+            offset += moved;
+            count -= moved;
+            sent += moved;
         }
-    #endif
         return sent;
     }
 
@@ -374,6 +385,8 @@ cdef extern from *:
                               size_t body_size) nogil
     long long pyweb_send_large(int sock, const void *header, size_t header_size, int file,
                                long long offset, long long count) nogil
+    long long pyweb_send_piece(int sock, int file, long long offset, long long count) nogil
+    int pyweb_has_signal() nogil
     long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
     void pyweb_wish(int way, const void *head, size_t size) nogil
     void pyweb_render_times(Times *times, long long second) nogil
@@ -648,7 +661,38 @@ cdef int respond_large(Exchange *x) noexcept nogil:
     begin(x)
     x.sent = pyweb_send_large(x.sock, x.header, x.entry.header_size, x.file, x.entry.offset,
                               x.entry.count)
-    return AGAIN if x.sent == x.entry.header_size + x.entry.count else OWED
+    while not is_sent(x):
+        # Others must not wait for this one; and a client that is slow is Python's to judge.
+        if x.mark or not send_for_a_while(x):
+            return OWED
+    return AGAIN
+
+
+cdef int is_sent(const Exchange *x) noexcept nogil:
+    return x.sent == x.entry.header_size + x.entry.count
+
+
+cdef int send_on(Exchange *x) noexcept nogil:
+    """A piece more of a file. 0: not now; -1: it can't go on, and Python will find out why."""
+    cdef long long at = x.sent - x.entry.header_size
+    cdef long long moved = -1
+    if at >= 0:
+        moved = pyweb_send_piece(x.sock, x.file, x.entry.offset + at, x.entry.count - at)
+    if moved <= 0:
+        return <int>moved
+    x.sent += moved
+    return 1
+
+
+cdef int send_for_a_while(Exchange *x) noexcept nogil:
+    """0: it did not take as much as one that is well would have."""
+    cdef long long before = x.sent
+    cdef long long until = pyweb_clock(CLOCK_MONOTONIC) + WHILE
+    while not is_sent(x) and pyweb_clock(CLOCK_MONOTONIC) < until:
+        if pyweb_has_signal() or not pyweb_wait_for_room(x.sock, until) or send_on(x) < 0:
+            return 0
+        x.slot[SENT] = x.sent
+    return is_sent(x) or x.sent - before >= WELL
 
 
 cdef int respond(Exchange *x) noexcept nogil:
@@ -665,8 +709,11 @@ cdef int respond(Exchange *x) noexcept nogil:
         verdict = respond_large(x)
     else:
         verdict = respond_small(x)
-    if verdict != AGAIN:
-        return verdict
+    return verdict if verdict != AGAIN else conclude(x)
+
+
+cdef int conclude(Exchange *x) noexcept nogil:
+    """The answer has left, or will not. DONE, or AGAIN."""
     mark(x.record, HEADER_SENT)
     mark(x.record, BODY_SENT)
     if x.reason != x.entry.reason:

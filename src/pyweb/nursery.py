@@ -124,9 +124,7 @@ class Nursery(Generic[Child]):
         if zygote is None or pid != zygote.pid:
             return False
         how = obituaries.tell(code, usage) if code else "left"
-        self._journal.say(
-            f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started"
-        )
+        self._journal.say(f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started")
         self._hear()
         if zygote.last != self._newest:
             self._know(zygote.last)  # it was forked, and not yet told
