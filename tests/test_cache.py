@@ -500,30 +500,114 @@ def test_a_closing_answer_with_more_behind_it_is_pythons(twins: Twins) -> None:
         assert far.recv(1000) == data + b"more"
 
 
-def test_without_python_nothing_is_owed(twins: Twins, site: Path) -> None:
-    """A large file is left alone; a small one is waited for while a socket is full."""
-    (site / "large").write_bytes(os.urandom(8 << 20))
+def test_without_python_a_small_answer_is_waited_for(twins: Twins, site: Path) -> None:
     small = os.urandom(32768)
     (site / "small").write_bytes(small)
-    for target in (b"/large", b"/small"):
-        assert twins.filler.fill(get(target))
+    assert twins.filler.fill(get(b"/small"))
     near, far = pair()
     found: list[bytes] = []
     with near, far:
-        near.sendall(get(b"/small") * 600 + get(b"/large"))  # more than two sockets hold
+        near.sendall(get(b"/small") * 600)  # more than two sockets hold
         reader = threading.Timer(0.2, lambda: found.append(everything(near)))
         reader.start()
-        try:
-            rest = twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True)
-        finally:
-            far.shutdown(socket.SHUT_WR)
-            reader.join()
-        assert rest is not None
-        done, owed = rest
-        assert (owed, done > 100) == (None, True)  # within a second: then the decisions are old
-        left = far.recv(1 << 20)
-        assert left == get(b"/small") * (600 - done) + get(b"/large")
+        rest = twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True)
+        far.shutdown(socket.SHUT_WR)
+        reader.join()
+        done = 600 if rest is None else rest[0]
+        left = b"" if rest is None else far.recv(1 << 20)
+    assert done > 100  # within a second: then the decisions are old
+    assert left == get(b"/small") * (600 - done)
     assert found[0].count(small) == done
+
+
+@contextlib.contextmanager
+def large(site: Path, twins: Twins) -> Iterator[tuple[socket.socket, socket.socket, bytes]]:
+    """A client that has asked for more than two sockets hold, and what it asked for."""
+    (site / "large").write_bytes(body := os.urandom(12 << 20))
+    data = get(b"/large", H + b"Connection: close\r\n")
+    assert twins.filler.fill(data)
+    near, far = pair()
+    with near, far:
+        near.sendall(data)
+        yield near, far, body
+
+
+def test_without_python_nothing_is_owed(twins: Twins, site: Path) -> None:
+    with large(site, twins) as (near, far, body):
+        found: list[bytes] = []
+        reader = threading.Timer(0.7, lambda: found.append(everything(near)))  # it is slow at first
+        reader.start()
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+        reader.join()
+        assert found[0].endswith(body)
+    assert b'" 200 %d "-" "-" 0\n' % len(body) in twins.log.read_bytes()
+
+
+def test_without_python_a_client_is_given_its_time(tmp_path: Path, site: Path) -> None:
+    twins = Twins(site, tmp_path, "--timeout-write", "0.7")
+    with large(site, twins) as (near, far, body):
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+        got = len(everything(near).partition(b"\r\n\r\n")[2])
+    assert 0 < got < len(body)
+    line = b'" 200 %d "-" "-" %d\n' % (got, Reason.WRITE_TIMEOUT)
+    assert twins.log.read_bytes().endswith(line)
+    twins.close()
+
+
+def test_without_python_a_slow_client_earns_time(tmp_path: Path, site: Path) -> None:
+    """As much as clock.Deadline says: at 4 MB/s it is never late, though it takes longer."""
+    twins = Twins(site, tmp_path, "--timeout-write", "0.7", "--min-rate", "1000000")
+    with large(site, twins) as (near, far, body):
+        found = bytearray()
+
+        def read() -> None:
+            while data := near.recv(200_000):
+                found.extend(data)
+                time.sleep(0.05)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+        reader.join()
+        assert found.endswith(body)
+    twins.close()
+
+
+@pytest.mark.parametrize("reason", [Reason.CLIENT_RESET, Reason.FILE_SHRANK])
+def test_without_python_an_answer_is_broken_off(twins: Twins, site: Path, reason: Reason) -> None:
+    with large(site, twins) as (near, far, body):
+
+        def end() -> None:
+            if reason == Reason.FILE_SHRANK:
+                os.truncate(site / "large", 1000)
+                everything(near)
+            else:
+                near.close()
+
+        ender = threading.Timer(0.2, end)
+        ender.start()
+        assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+        ender.join()
+    found = re.search(rb'" 200 (\d+) "-" "-" (\d+)\n$', twins.log.read_bytes())
+    assert found is not None
+    assert int(found[2]) == reason
+    assert 0 < int(found[1]) < len(body)
+
+
+def test_without_python_the_servers_end_is_heard(twins: Twins, site: Path) -> None:
+    """Its signal is held back, as all are in such a child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [END])
+    try:
+        with large(site, twins) as (near, far, _body):
+            ender = threading.Timer(0.2, os.kill, (os.getpid(), END))
+            ender.start()
+            assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
+            ender.join()
+            everything(near)
+        assert twins.log.read_bytes().endswith(b" %d\n" % Reason.ENDED)
+    finally:
+        assert signal.sigwait([END]) == END
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.mark.parametrize(
@@ -994,7 +1078,15 @@ def kept(server: Server) -> tuple[Client, int]:
     client = server.connect()
     assert client.answer_to(get()).status == 200
     until(lambda: len(server.children()) == 1, "the others to end")
-    return client, server.children()[0]
+    [child] = server.children()
+    until(lambda: child in idle(server), "the end of its answer, as its slot has it")
+    return client, child
+
+
+def idle(server: Server) -> list[int]:
+    """Pids of processes that wait for a request."""
+    records = _board(server).records()
+    return [r.get(scoreboard.PID) for r in records if r.get(STATE) == scoreboard.IDLE]
 
 
 def test_who_has_no_master_any_more_answers(serve: ServeFixture) -> None:
@@ -1036,8 +1128,8 @@ def test_who_idles_has_no_interpreter(serve: ServeFixture) -> None:
     with client:
         time.sleep(0.3)  # its first wait is over
         assert name_of(child) == "pyweb-child"
+        assert child in idle(server)
         assert client.answer_to(get()).status == 200
-        assert server.children() == [child]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, END])

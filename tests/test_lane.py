@@ -7,6 +7,7 @@ same in real pools stands in test_cache.py, and in all tests of modes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from cases import H, get
-from conftest import PATIENCE, ServeFixture
+from conftest import PATIENCE, ServeFixture, until
 from twins import Twins, everything, pair, without_date, without_time
 
 from pyweb import ledger, scoreboard
@@ -335,6 +336,67 @@ def test_a_client_that_does_not_read_is_pythons(bench: Bench, site: Path) -> Non
     bench.turn()
     assert quick.recv(4096).endswith(HELLO)
     assert finished(bench, slow, Owed(*owed), data) == body + HELLO
+
+
+def test_a_client_that_reads_on_needs_no_python(bench: Bench, site: Path) -> None:
+    """And nobody waits for it meanwhile."""
+    (site / "large").write_bytes(body := os.urandom(12 << 20))
+    assert bench.twins.filler.fill(get(b"/large"))
+    slow, quick = bench.connect(get(b"/large")), bench.connect(get())
+    found = bytearray()
+    quick.setblocking(False)
+    while not quick_has(quick, found):
+        assert bench.turn() == []
+    end = time.monotonic() + PATIENCE
+    got = bytearray()
+    slow.setblocking(False)
+    while len(got) < len(body) and time.monotonic() < end:
+        with contextlib.suppress(BlockingIOError):
+            got += slow.recv(1 << 20)
+        assert bench.turn(0.001) == []
+        bench.lane.late()
+    assert got.endswith(body)
+    slow.settimeout(PATIENCE)
+    assert bench.asks(slow, get()).endswith(HELLO)  # and it goes on
+    assert (ledger.QUIET, 2) in bench.marks()
+    assert b'" 200 %d "-" "-" 0\n' % len(body) in bench.twins.log.read_bytes()
+
+
+def quick_has(client: socket.socket, found: bytearray) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        found += client.recv(4096)
+    return found.endswith(HELLO)
+
+
+def test_a_client_that_stops_reading_is_pythons(bench: Bench, site: Path) -> None:
+    (site / "large").write_bytes(body := os.urandom(12 << 20))
+    assert bench.twins.filler.fill(get(b"/large"))
+    slow = bench.connect(get(b"/large"))
+    until(lambda: bench.turn() or is_sending(bench), "an answer")
+    assert bench.left == []
+    late: list[Handed] = []
+    until(lambda: late.extend(bench.lane.late()) or late, "a client that is late")
+    bench.left = late
+    [(kind, _, _, _, requests, data, owed, _)] = late
+    assert (kind, requests, data) == (GO_ON, 0, b"")
+    assert owed is not None
+    assert finished(bench, slow, Owed(*owed), b"") == body
+
+
+def test_who_is_sent_to_when_the_lane_ends(bench: Bench, site: Path) -> None:
+    """Python has the rest."""
+    (site / "large").write_bytes(body := os.urandom(12 << 20))
+    assert bench.twins.filler.fill(get(b"/large"))
+    client = bench.connect(get(b"/large"))
+    until(lambda: bench.turn() or is_sending(bench), "an answer")
+    bench.left = bench.lane.release()
+    [(_, _, _, _, _, _, owed, _)] = bench.left
+    assert owed is not None
+    assert finished(bench, client, Owed(*owed), b"") == body
+
+
+def is_sending(bench: Bench) -> bool:
+    return any(mark == ledger.SENDING for mark, _ in bench.marks())
 
 
 def test_a_small_answer_that_does_not_leave(tmp_path: Path, site: Path) -> None:

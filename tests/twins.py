@@ -20,6 +20,7 @@ from pyweb.docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from pyweb.errors import Reason
 from pyweb.filler import Filler
 from pyweb.journal import Journal, Sink
+from pyweb.listen import NOT_SENT
 from pyweb.memory import sealed_memory
 from pyweb.parking import idle_message
 from pyweb.parse import Limits, Parser
@@ -100,7 +101,14 @@ class Twins:
             escapes=policy.escapes(),
             silence=0.2,
             timeout_write=self.config.timeout_write,
-            reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
+            min_rate=self.config.min_rate,
+            not_sent=NOT_SENT,
+            reasons=(
+                Reason.CLIENT_RESET,
+                Reason.WRITE_TIMEOUT,
+                Reason.FILE_SHRANK,
+                Reason.ENDED,
+            ),
             parker=parker,
             parked=parked,
             parked_requests=at,

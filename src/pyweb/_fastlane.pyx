@@ -16,7 +16,8 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
     DONE, MAX_HEAD, MAX_PEER, MISS, OWED, WELL, WHILE, Exchange, Peer, Repeater, Times, conclude,
-    exchange, has_unread, is_sent, keep_time, send_on)
+    exchange, has_unread, is_sent, keep_time,
+    let_little_wait, let_much_wait, send_on)
 from pyweb import handed, ledger, scoreboard, shares
 
 cdef extern from *:
@@ -514,6 +515,7 @@ cdef class Lane:
         memcpy(one.text + one.head_size, x.header, one.header_size)
         memcpy(one.text + one.head_size + one.header_size, x.line.text, one.line_size)
         guest.sending = one
+        let_much_wait(fd)
         guest.until = pyweb_now(CLOCK_MONOTONIC) + WHILE
         return 1
 
@@ -702,6 +704,7 @@ cdef class Lane:
         if code != IS_NEW and guest.sending != NULL:
             self.take_up(fd, guest.sending)
             self.put_down(fd)
+            let_little_wait(&self.x)
             code = IS_OWED
         if code == GOES_ON:
             data = self.taken(0)

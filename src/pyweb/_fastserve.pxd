@@ -31,8 +31,12 @@ ctypedef struct Ground:
     long long idle            # ns
     int silence               # ms: of a client that is lingered for
     long long timeout_write   # ns
+    int not_sent              # bytes
     int client_reset          # what a line of the log says when the answer did not leave
     int write_timeout
+    int file_shrank
+    int ended
+    long long time_of_byte    # ns that a byte earns
     int parker                # where idle connections are parked; -1: nowhere
     int parked_size
     int parked_requests       # where in the message their number stands
@@ -122,6 +126,8 @@ cdef enum:
 # send_on: 1, and x.sent is more; 0: not now; -1: Python must see why not. conclude: when all has
 # left; needs x.line, x.reason and x.entry's reason and keeps as well. DONE, or AGAIN.
 cdef int send_on(Exchange *x) noexcept nogil
+cdef void let_much_wait(int sock) noexcept nogil
+cdef void let_little_wait(const Exchange *x) noexcept nogil
 cdef int is_sent(const Exchange *x) noexcept nogil
 cdef int conclude(Exchange *x) noexcept nogil
 

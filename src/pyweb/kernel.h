@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -20,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -125,6 +128,12 @@ static inline int kernel_close(int file) {
 
 static inline int kernel_ioctl(int file, unsigned long request, void *with) {
     return (int)PYWEB_CALL(ioctl, ioctl(file, request, with), file, request, with);
+}
+
+static inline int kernel_set_option(int sock, int level, int name, const void *value,
+                                    socklen_t size) {
+    return (int)PYWEB_CALL(setsockopt, setsockopt(sock, level, name, value, size), sock, level,
+                           name, value, size);
 }
 
 static inline pid_t kernel_getppid(void) {

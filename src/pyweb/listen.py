@@ -30,7 +30,8 @@ _CURES_UNIX = {
     errno.ENOTDIR: "make the directory first",
 }
 
-_NOT_SENT = 131072
+# Bytes; see tune.
+NOT_SENT = 131072
 
 
 class Listener:
@@ -140,7 +141,7 @@ def tune(sock: socket.socket) -> None:
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # Or a client that reads slowly but steadily looks as if it stalled: without it a
         # socket with megabytes to send has room again only when a third of them has left.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
 
 
 def _listen_unix(path: str, backlog: int, mode: int | None, owner: tuple[int, int]) -> Listener:

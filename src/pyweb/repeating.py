@@ -22,6 +22,7 @@ from .filler import Filler
 from .filling import MEMFD_NAME, Filling
 from .fork_mode import Forks
 from .lane import Lanes
+from .listen import NOT_SENT
 from .memory import sealed_memory
 from .parking import idle_message
 from .parse import Limits, Parser
@@ -130,7 +131,14 @@ def _common(
         escapes=escapes(),
         silence=LINGER_SILENCE,
         timeout_write=config.timeout_write,
-        reasons=(Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT),
+        min_rate=config.min_rate,
+        not_sent=NOT_SENT,
+        reasons=(
+            Reason.CLIENT_RESET,
+            Reason.WRITE_TIMEOUT,
+            Reason.FILE_SHRANK,
+            Reason.ENDED,
+        ),
         parker=parker.fileno() if parker else -1,
         parked=parked,
         parked_requests=parked_requests,
