@@ -90,6 +90,18 @@ cdef extern from *:
     #endif
     }
 
+    /* Whole pages of what is of no use any more, to who waits for long among thousands. */
+    static void pyweb_give_back(void *from, size_t size) {
+    #if defined(__linux__)
+        uintptr_t page = 4095, low = ((uintptr_t)from + page) & ~page;
+        uintptr_t high = ((uintptr_t)from + size) & ~page;
+        if (low < high)
+            kernel_call(SYS_madvise, (long)low, (long)(high - low), MADV_DONTNEED, 0, 0, 0);
+    #else
+        (void)from; (void)size;
+    #endif
+    }
+
     /* What wakes a conversation. Of the lifeline: it has said something, or hung up. */
     struct pyweb_news { int speaks, said, hung_up, signalled; };
 
@@ -380,6 +392,7 @@ cdef extern from *:
         int said
         int hung_up
         int signalled
+    void pyweb_give_back(void *start, size_t size) nogil
     int pyweb_open_signals() nogil
     void pyweb_wait(int sock, int lifeline, int signals, int patience, News *news) nogil
     void pyweb_pause(int milliseconds) nogil
@@ -974,7 +987,11 @@ cdef void await_request(const Exchange *x, long long requests, News *news) noexc
     pyweb_wait(x.sock, x.ground.lifeline, -1, x.ground.linger, news)
     if x.ground.parker >= 0:
         return
-    signals = pyweb_open_signals() if goes_on_waiting(x, news) else -1
+    if not goes_on_waiting(x, news):
+        return
+    pyweb_give_back(x.body, PYWEB_SMALL_BODY)
+    pyweb_give_back(<void *>x.taken, <const char *>x + sizeof(Exchange) - <const char *>x.taken)
+    signals = pyweb_open_signals()
     while signals >= 0 and left > 0 and goes_on_waiting(x, news):
         left = until - pyweb_clock(CLOCK_MONOTONIC)
         pyweb_wait(x.sock, x.ground.lifeline, signals,
