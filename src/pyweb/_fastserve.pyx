@@ -759,7 +759,7 @@ cdef int is_sent(const Exchange *x) noexcept nogil:
 
 
 cdef int send_on(Exchange *x) noexcept nogil:
-    """A piece more of a file. 0: not now; -1: the client is gone; SHRANK: there is no more of it."""
+    """A piece more of a file. 0: not now; -1: the client is gone; SHRANK: the file is shorter."""
     cdef long long at = x.sent - x.entry.header_size
     cdef long long moved = -1
     if at >= 0:
@@ -971,8 +971,8 @@ cdef int park(const Exchange *x, long long requests) noexcept nogil:
 cdef int is_orphaned(const Ground *ground) noexcept nogil:
     """Nobody takes anything back. A process that dies closes what it has a moment before its
     children are another's."""
-    cdef int tries
-    for tries in range(5):
+    cdef int _try
+    for _try in range(5):
         if getppid() != ground.parent:
             return 1
         pyweb_pause(1)
@@ -1080,7 +1080,8 @@ cdef class Repeater:
 
     def __cinit__(self, Cache cache not None, slots, records, *, int root, int log,
                   bint log_is_socket, int lifeline, int wishes, double fresh, double good,
-                  double linger, double first, double idle, int keepalive_requests, unsigned long long flags,
+                  double linger, double first, double idle, int keepalive_requests,
+                  unsigned long long flags,
                   unsigned long long path_flags, unsigned long long resolve, escapes,
                   double silence, double timeout_write, int min_rate, int not_sent,
                   reasons, int parker, bytes parked not None, int parked_requests):
@@ -1102,7 +1103,8 @@ cdef class Repeater:
         self.ground.timeout_write = <long long>(timeout_write * 1e9)
         (self.ground.client_reset, self.ground.write_timeout, self.ground.file_shrank,
          self.ground.ended) = reasons
-        self.ground.time_of_byte = 1_000_000_000 // min_rate if min_rate else int(timeout_write * 1e9)
+        # No rate: each piece starts the time anew.
+        self.ground.time_of_byte = <long long>(1e9 / min_rate if min_rate else timeout_write * 1e9)
         self.ground.not_sent = not_sent
         self.ground.parker, self.ground.parked_requests = parker, parked_requests
         self.ground.parked_size = <int>len(parked)

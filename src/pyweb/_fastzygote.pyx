@@ -30,7 +30,6 @@ from pyweb._fastparse cimport scan_head
 from pyweb._fastserve cimport (
     CHILD_STAMP, Ground, Peer, Repeater, Times, Turn, forget_libc, give_times, mark, run, use_times)
 
-import os
 import socket
 
 cdef extern from *:

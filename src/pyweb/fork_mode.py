@@ -140,11 +140,13 @@ class ForkMode:
 
     def tend(self) -> float | None:
         """Children are forked when they are wanted; one that stays long has its losses told."""
+        now = time.monotonic()
         due = self._nursery.tend()
         self._meet()
+        if self._returned:
+            due = now  # they wait for the next round
         if not self._children:
             return due
-        now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _LOOK
             for one in self._children.values():
@@ -288,10 +290,10 @@ class ForkMode:
         return found
 
     def reap(self) -> None:
-        """All that have ended, in one go."""
+        """All that have ended, in one go; and what the zygote could not do, for which it wakes us
+        as if one had."""
+        self._meet()
         for pid, code, usage in ended_children():
-            if pid not in self._children:
-                self._meet()
             if pid in self._children:
                 self._bury(pid, code, usage)
             elif not self._bury_helper(pid, code, usage) and len(self._nursery):

@@ -29,7 +29,12 @@ class Losses:
 
     def tell(self, slots: Sequence[Slot], told: list[int]) -> None:
         """Of one process, what has not been told yet."""
-        counts = [sum(slot.get(word) for slot in slots) for word, _ in _KINDS]
+        counts = [0, 0]
+        for slot in slots:
+            counts[0] += slot.get(LOST_LINES)
+            counts[1] += slot.get(STARVED)
+        if counts == told:
+            return
         for at, (word, text) in enumerate(_KINDS):
             more = counts[at] - told[at]
             if more > 0:

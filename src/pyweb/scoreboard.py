@@ -121,8 +121,7 @@ class Scoreboard:
     def take(self, started_ms: int, kind: int = CHILD) -> Slot:
         """A free slot, for a process about to be forked. IndexError when all are taken."""
         number = self._free.pop() if self._free else self._fresh()
-        slot = Slot(self._words, self._map, number)
-        slot.clear()
+        slot = Slot(self._words, self._map, number)  # clear, as it was given back
         slot.set(KIND, kind)
         slot.set(GENERATION_OF, self._generation)
         slot.set(STARTED_MS, started_ms)
@@ -139,7 +138,9 @@ class Scoreboard:
     def give_back(self, slot: Slot) -> None:
         """Its process has ended: what it told of its work is kept."""
         for total, word in _SUMS:
-            self.set(total, self.get(total) + max(0, slot.get(word)))
+            more = slot.get(word)
+            if more > 0:
+                self.set(total, self._words[total] + more)
         slot.clear()
         self._free.append(slot.number)
 
