@@ -1,0 +1,76 @@
+"""Races and connections that are held: each server really runs, and what fails has no figure."""
+
+from __future__ import annotations
+
+import pytest
+import test_lab_peers
+from conftest import need
+from test_lab_cli import lab
+
+from pyweb.lab import hold, race
+from pyweb.lab.race import Load
+from pyweb.lab.rungs import Place
+
+place = test_lab_peers.place
+
+
+@pytest.mark.parametrize(
+    ("load", "names"),
+    [
+        (Load("ab", 4, 0.1), ("c-serve", "pyweb --mode prefork")),
+        (Load("wrk", 2, 0.2, piece=(100, 199)), ("prefork", "pyweb")),
+    ],
+)
+def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
+    need(load.tool)
+    told: list[str] = []
+    found = race.measure(place, names, load, 2, told.append)
+    assert sorted(told) == sorted(names * 2)
+    answer = found.as_data(load)
+    assert answer["size"] == (100 if load.piece else place.size)
+    first, second = (answer["rows"][name] for name in names)
+    assert first["ratio"][0] == 1
+    assert second["ratio"][0] > 0
+    for row in (first, second):
+        assert row["rate"][0] > 0
+        assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
+        assert row["failures"] == []
+
+
+def test_who_answers_otherwise_has_no_rate(place: Place) -> None:
+    need("ab")
+    found = race.measure(place, ("pyweb --per-client 1",), Load("ab", 4, 0.1), 1, lambda _: None)
+    answer = found.as_data(Load("ab", 4, 0.1))
+    [row] = answer["rows"].values()
+    assert row["rate"] is None
+    assert len(row["failures"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("pyweb,none",), "there is no server none"),
+        (("pyweb,pyweb",), "each once"),
+        (("pyweb", "--size", "many"), "a number of bytes"),
+        (("pyweb", "--range", "5"), "two positions"),
+        (("pyweb", "--range", "5-4", "--quick"), "--range: 5 to 4"),
+    ],
+)
+def test_what_can_not_be_raced(words: tuple[str, ...], error: str) -> None:
+    done = lab("race", *words)
+    assert done.returncode != 0
+    assert error in done.stderr
+
+
+def test_connections_that_are_held(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In mode fork each has its process; parked, or in a pool, none."""
+    monkeypatch.setattr(hold, "_SETTLES", 0.3)
+    found = hold.measure(place, 40, 1, lambda _: None)
+    assert found.void == []
+    rows = found.as_data()["rows"]
+    assert set(rows) == set(hold.SERVERS)
+    processes = {name: row["processes"] for name, row in rows.items()}
+    assert processes["pyweb fork, a process each"] >= 40
+    assert processes["pyweb fork, parked"] < 10
+    assert processes["pyweb prefork"] < 10
+    assert all(row["kb"] for row in rows.values())
