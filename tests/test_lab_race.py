@@ -18,6 +18,7 @@ place = test_lab_peers.place
     ("load", "names"),
     [
         (Load("ab", 4, 0.1), ("c-serve", "pyweb --mode prefork")),
+        (Load("wrk", 4, 0.2), ("c-fork-keep", "pyweb")),
         (Load("wrk", 2, 0.2, piece=(100, 199)), ("prefork", "pyweb")),
     ],
 )
@@ -28,13 +29,14 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
     assert sorted(told) == sorted(names * 2)
     answer = found.as_data(load)
     assert answer["size"] == (100 if load.piece else place.size)
-    first, second = (answer["rows"][name] for name in names)
-    assert first["ratio"][0] == 1
-    assert second["ratio"][0] > 0
-    for row in (first, second):
-        assert row["rate"][0] > 0
-        assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
-        assert row["failures"] == []
+    for name in names:
+        row, rates = answer["rows"][name], found.rates[name]
+        assert len(rates) + len(row["failures"]) == 2  # no turn is lost; a busy machine voids some
+        assert all(rate > 0 for rate in rates.values())
+        if rates:
+            assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
+    if found.rates[names[0]]:
+        assert answer["rows"][names[0]]["ratio"][0] == 1
 
 
 def test_who_answers_otherwise_has_no_rate(place: Place) -> None:

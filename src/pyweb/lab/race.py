@@ -23,6 +23,7 @@ from .rungs import NAME, Place
 
 LOADS = {"ab": "a connection for each request", "wrk": "connections that are kept"}
 _OURS = "pyweb"
+_RUNGS = {one.name: one for one in (*rungs.LADDER, *rungs.SWITCHES, *rungs.APART)}
 # For children that are ending when the load has ended.
 _REST = 0.1
 
@@ -84,7 +85,7 @@ class Race:
 
 
 def known() -> list[str]:
-    return [*(one.name for one in (*rungs.LADDER, *rungs.SWITCHES)), *peers.BY_NAME]
+    return [*_RUNGS, *peers.BY_NAME]
 
 
 def is_known(name: str) -> bool:
@@ -99,9 +100,8 @@ def _running(name: str, place: Place, number: int) -> Iterator[_Runner]:
         with guests.running(peers.BY_NAME[name], place, workers) as guest:
             yield _Runner(guest.port, guest.family)
         return
-    by_name = {one.name: one for one in (*rungs.LADDER, *rungs.SWITCHES)}
-    if name in by_name:
-        command = by_name[name].command(place)  # pyweb among them, as it is
+    if name in _RUNGS:
+        command = _RUNGS[name].command(place)  # pyweb among them, as it is
     else:
         log = str(place.directory / f"access{number}.log")
         command = rungs.pyweb("--access-log", log, *shlex.split(name)[1:])(place)

@@ -155,6 +155,12 @@ SWITCHES: tuple[Rung, ...] = (
     Rung("stamps", "--stamps 4096", pyweb("--stamps", "4096")),
 )  # fmt: skip
 
+# Not of the ladder: for whoever asks for it (race.py).
+APART: tuple[Rung, ...] = (
+    Rung("c-fork-keep", "C: accept, fork; one receive and one send a request", _c("fork-keep"),
+         is_bare=True),
+)  # fmt: skip
+
 _SERVING = ("prepare", "parse", "open", "decide", "send", "log", "leave")
 _PROCESS = ("fork", "start", "exit", "reap")
 

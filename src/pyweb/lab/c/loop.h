@@ -23,7 +23,7 @@
 /* Seconds. Whatever becomes of those who measure: no server stays. */
 #define LIFE 900
 
-enum work { CLOSE, SERVE, FORK_EXIT, FORK_SERVE, HOLD };
+enum work { CLOSE, SERVE, FORK_EXIT, FORK_SERVE, FORK_KEEP, HOLD };
 
 struct child {
     pid_t pid;
@@ -135,6 +135,8 @@ static inline void be_the_child(const struct loop *loop, int fd, int64_t *record
     mark(record, W_CHILD);
     if (loop->work == FORK_SERVE)
         failed = serve_one(fd, &loop->task, record);
+    else if (loop->work == FORK_KEEP)
+        failed = serve_kept(fd, &loop->task);
     else if (record)
         put(record, W_PID, getpid());
     mark(record, W_EXIT);
@@ -156,7 +158,7 @@ static inline int fork_for(struct loop *loop, int fd, int64_t *record) {
 }
 
 static inline int handle(struct loop *loop, int fd, int64_t *record) {
-    if (loop->work == FORK_EXIT || loop->work == FORK_SERVE)
+    if (loop->work == FORK_EXIT || loop->work == FORK_SERVE || loop->work == FORK_KEEP)
         return fork_for(loop, fd, record);
     if (loop->work == HOLD)
         return 0;

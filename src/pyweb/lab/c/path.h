@@ -213,7 +213,7 @@ static inline char *add_now(char *at, int64_t second) {
 
 /* Status line and fields as pyweb sends them for a text file (render.py, static.py). The type is
    fixed: whoever compares sizes names his file .txt. Gives the size, below 512. */
-static inline size_t render_header(char *header, const struct stat *file) {
+static inline size_t render_header(char *header, const struct stat *file, int keeps) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t modified = file->st_mtim.tv_sec;
@@ -228,7 +228,8 @@ static inline size_t render_header(char *header, const struct stat *file) {
     at = add_number(at, (uint64_t)file->st_size, 16, 1);
     at = add_date(add(at, "\"\r\nLast-Modified: "), modified > 0 ? modified : 0);
     at = add_number(add(at, "\r\nContent-Length: "), (uint64_t)file->st_size, 10, 1);
-    return (size_t)(add(at, "\r\nConnection: close\r\n\r\n") - header);
+    at = add(at, keeps ? "" : "\r\nConnection: close");
+    return (size_t)(add(at, "\r\n\r\n") - header);
 }
 
 /* The connection, non-blocking. Each gives -1 when it is lost, or the client too slow. */
@@ -338,7 +339,7 @@ static inline int answer_with(int fd, int file, int64_t *record) {
     if (fstat(file, &status) < 0)
         return -1;
     mark(record, W_OPENED);
-    struct iovec piece = {header, render_header(header, &status)};
+    struct iovec piece = {header, render_header(header, &status, 0)};
     mark(record, W_DECIDED);
     int sent = status.st_size <= SMALL
                    ? send_small(fd, piece, file, (size_t)status.st_size, record)
@@ -370,6 +371,28 @@ static inline int converse(int fd, const struct task *task, int64_t *record) {
     int done = answer_with(fd, file, record);
     close(file);
     return done;
+}
+
+/* One connection that is kept, with no more than it takes: one receive and one send a request, for
+   a small file that is read once. What a process for each connection costs at least, in C. Until the
+   client closes, or asks for another file, or in pieces; closes it. -1: no such file. */
+static inline int serve_kept(int fd, const struct task *task) {
+    char head[HEAD_ROOM], header[512], body[SMALL];
+    struct stat status;
+    ssize_t size;
+    int file = open(task->file, O_RDONLY | O_CLOEXEC);
+    if (file < 0 || fstat(file, &status) < 0 || status.st_size > SMALL ||
+        read_all(file, body, (size_t)status.st_size) < 0)
+        return -1;
+    while ((size = recv(fd, head, sizeof head, 0)) > 0 && is_wanted(head, (size_t)size, task)) {
+        struct iovec pieces[2] = {{header, render_header(header, &status, 1)},
+                                  {body, (size_t)status.st_size}};
+        if (send_both(fd, pieces, 0) < 0)
+            break;
+    }
+    shutdown(fd, SHUT_WR);
+    close(fd);
+    return 0;
 }
 
 /* One connection, whole; closes it. -1: the client has not got its answer. Writes the stamps from

@@ -6,6 +6,7 @@
          serve       accept, serve
          fork-exit   accept, fork; the child exits at once, the client sends nothing
          fork-serve  accept, fork; the child serves and exits
+         fork-keep   the same, for as many requests as the client has
          hold        accept, and no more; the client sends nothing
 
    Prints its port on 127.0.0.1, then serves until SIGTERM. Exit 2: one line on stderr.
@@ -19,7 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const modes[] = {"close", "serve", "fork-exit", "fork-serve", "hold"};
+static const char *const modes[] = {"close", "serve", "fork-exit", "fork-serve", "fork-keep",
+                                    "hold"};
 
 static int fail(const char *what) {
     fprintf(stderr, "server: %s: %s\n", what, strerror(errno));
@@ -60,7 +62,8 @@ int main(int count, char **words) {
     int mode = count >= 2 ? mode_of(words[1]) : -1;
     int memory = count == 5 ? descriptor_of(words[4]) : -1;
     if (count < 4 || count > 5 || mode < 0 || (count == 5 && memory < 0)) {
-        fputs("usage: server close|serve|fork-exit|fork-serve|hold PATH FILE [STAMPS_FD]\n", stderr);
+        fputs("usage: server close|serve|fork-exit|fork-serve|fork-keep|hold"
+              " PATH FILE [STAMPS_FD]\n", stderr);
         return 2;
     }
     bound_life();
