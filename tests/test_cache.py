@@ -554,6 +554,36 @@ def test_without_python_a_client_is_given_its_time(tmp_path: Path, site: Path) -
     twins.close()
 
 
+def test_without_python_a_header_that_does_not_leave_is_given_its_time(
+    tmp_path: Path, site: Path
+) -> None:
+    """The socket is full when it is its turn, to the last byte or nearly."""
+    twins = Twins(site, tmp_path, "--timeout-write", "0.7")
+    (site / "large").write_bytes(os.urandom(12 << 20))
+    room = 0
+    for number in (2000, 0, 1, 2):  # first, how many there is room for
+        assert twins.filler.fill(get())
+        assert twins.filler.fill(get(b"/large"))
+        before = len(twins.lines())
+        near, far = pair()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        with near, far:
+            data = get() * (number if not room else room - number) + get(b"/large")
+            near.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                near.sendall(data)
+            breaker = threading.Timer(PATIENCE, near.close)  # it would wait for ever
+            breaker.start()
+            twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True)
+            breaker.cancel()
+        ends = [int(line.split()[-1]) for line in twins.lines()[before:]]
+        assert ends[-1] == Reason.WRITE_TIMEOUT
+        assert set(ends[:-1]) == {0}
+        room = room or len(ends) - 1
+    twins.close()
+
+
 def test_without_python_a_slow_client_earns_time(tmp_path: Path, site: Path) -> None:
     """As much as clock.Deadline says: at 4 MB/s it is never late, though it takes longer."""
     twins = Twins(site, tmp_path, "--timeout-write", "0.7", "--min-rate", "1000000")
@@ -599,7 +629,12 @@ def test_without_python_the_servers_end_is_heard(twins: Twins, site: Path) -> No
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [END])
     try:
         with large(site, twins) as (near, far, _body):
-            ender = threading.Timer(0.2, os.kill, (os.getpid(), END))
+
+            def end() -> None:
+                near.recv(1, socket.MSG_PEEK)  # it has begun
+                os.kill(os.getpid(), END)
+
+            ender = threading.Thread(target=end)
             ender.start()
             assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) is None
             ender.join()
@@ -780,6 +815,26 @@ def test_what_a_zygote_can_not_fork_it_tells(twins: Twins) -> None:
             assert heard == [signal.SIGCHLD]
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_what_a_dead_zygote_has_told_is_heard(twins: Twins) -> None:
+    """Though it has died with an order unread."""
+    twins.filler.fill(CLOSING)
+    shared = (0, 1, 2, twins.sink.fd, twins.root.fd, twins.lifeline, twins.wishes)
+    zygote = _fastzygote.Zygote(twins.repeater, shared)
+    near, far = pair()
+    with near, far:
+        near.sendall(CLOSING)
+        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        assert everything(near).endswith(b"hello, world\n")
+        until(lambda: state_of(zygote.last) == "Z", "its child to end")
+        os.kill(zygote.pid, signal.SIGSTOP)
+        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        os.kill(zygote.pid, signal.SIGKILL)
+        os.waitpid(zygote.pid, 0)
+    assert zygote.told() == [zygote.last]
+    os.waitpid(zygote.last, 0)
+    zygote.close()
 
 
 def test_a_zygote_goes_with_its_master(twins: Twins) -> None:

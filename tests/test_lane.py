@@ -387,9 +387,23 @@ def test_who_is_sent_to_when_the_lane_ends(bench: Bench, site: Path) -> None:
     """Python has the rest."""
     (site / "large").write_bytes(body := os.urandom(12 << 20))
     assert bench.twins.filler.fill(get(b"/large"))
+    idle = bench.connect()
+    assert bench.asks(idle, get()).endswith(HELLO)
     client = bench.connect(get(b"/large"))
     until(lambda: bench.turn() or is_sending(bench), "an answer")
-    bench.left = bench.lane.release()
+    idle_too = bench.connect()
+    until(lambda: bench.turn() or len(bench.lane) == 3, "another connection")
+    del idle_too
+    left = bench.lane.release()
+    # What one has sent is nobody else's.
+    assert sorted((data, owed is None) for *_, data, owed, _ in left) == [
+        (b"", False),
+        (b"", True),
+        (b"", True),
+    ]
+    [bench.left] = [[one] for one in left if one[6]]
+    for _, fd, *_ in (one for one in left if not one[6]):
+        os.close(fd)
     [(_, _, _, _, _, _, owed, _)] = bench.left
     assert owed is not None
     assert finished(bench, client, Owed(*owed), b"") == body

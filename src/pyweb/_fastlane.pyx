@@ -554,6 +554,7 @@ cdef class Lane:
             return NOTHING
         self.take_up(fd, one)
         self.put_down(fd)
+        let_little_wait(&self.x)
         close(self.x.file)
         guest.requests += 1
         if conclude(&self.x) == DONE:
@@ -769,5 +770,8 @@ cdef class Lane:
 
     def release(self):
         """All, handed over."""
-        self.x.size = 0
-        return [self.hand_over(self.here[self.count - 1], GOES_ON) for _ in range(self.count)]
+        leaving = []
+        while self.count:
+            self.x.size = 0   # nothing of this one's was received; what is there is another's
+            leaving.append(self.hand_over(self.here[self.count - 1], GOES_ON))
+        return leaving

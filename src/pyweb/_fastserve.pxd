@@ -36,7 +36,7 @@ ctypedef struct Ground:
     int write_timeout
     int file_shrank
     int ended
-    long long time_of_byte    # ns that a byte earns
+    long long time_of_byte    # ns that a byte earns; 0: each gives all the time anew
     int parker                # where idle connections are parked; -1: nowhere
     int parked_size
     int parked_requests       # where in the message their number stands

@@ -16,6 +16,7 @@ from libc.string cimport memcpy, strlen
 
 from pyweb._fastparse cimport Span, scan_head
 from pyweb._fastcache cimport SET_SIZE, Cache, Guard, copy_body, find, make_key
+import mmap
 import os
 import signal
 
@@ -90,11 +91,13 @@ cdef extern from *:
     #endif
     }
 
+    static uintptr_t pyweb_page;
+
     /* Whole pages of what is of no use any more, to who waits for long among thousands. */
     static void pyweb_give_back(void *from, size_t size) {
     #if defined(__linux__)
-        uintptr_t page = 4095, low = ((uintptr_t)from + page) & ~page;
-        uintptr_t high = ((uintptr_t)from + size) & ~page;
+        uintptr_t rest = pyweb_page - 1, low = ((uintptr_t)from + rest) & ~rest;
+        uintptr_t high = ((uintptr_t)from + size) & ~rest;
         if (low < high)
             kernel_call(SYS_madvise, (long)low, (long)(high - low), MADV_DONTNEED, 0, 0, 0);
     #else
@@ -393,6 +396,7 @@ cdef extern from *:
         int hung_up
         int signalled
     void pyweb_give_back(void *start, size_t size) nogil
+    size_t pyweb_page
     int pyweb_open_signals() nogil
     void pyweb_wait(int sock, int lifeline, int signals, int patience, News *news) nogil
     void pyweb_pause(int milliseconds) nogil
@@ -468,6 +472,7 @@ cdef enum:
 # Of the children that are forked here; who serves beside other threads has its own.
 cdef Times TIMES
 TIMES.second = TIMES.offset_of = -1
+pyweb_page = mmap.PAGESIZE
 pyweb_first_signal = getattr(signal, "SIGRTMIN", 1)
 pyweb_end_signal = getattr(signal, "SIGRTMIN", signal.SIGUSR1)
 
@@ -707,6 +712,7 @@ cdef int respond_large(Exchange *x) noexcept nogil:
     let_little_wait(x)
     if not x.alone:
         return OWED
+    pyweb_let_sending_wait(x.sock, WHILE)
     x.reason = send_header_rest(x)
     if x.reason == x.entry.reason:
         x.reason = send_by_deadline(x)
@@ -720,6 +726,7 @@ cdef int send_in_peace(Exchange *x) noexcept nogil:
     while not is_sent(x):
         if not send_for_a_while(x):
             return 0
+    let_little_wait(x)
     return 1
 
 
@@ -738,10 +745,12 @@ cdef int send_by_deadline(Exchange *x) noexcept nogil:
         if pyweb_is_ended():
             return x.ground.ended
         now = pyweb_clock(CLOCK_MONOTONIC)
-        if not done and now >= until:
-            return x.ground.write_timeout
+        if done and not x.ground.time_of_byte:
+            until = now + x.ground.timeout_write
         until = min(now + x.ground.timeout_write,
                     until + (x.sent - before) * x.ground.time_of_byte)
+        if now >= until and not is_sent(x):
+            return x.ground.write_timeout
         x.slot[SENT] = x.sent
     return x.entry.reason
 
@@ -871,7 +880,7 @@ cdef void render_line(const Exchange *x, Line *line, long long size) noexcept no
     line.size = line.full = 0
     if x.ground.log < 0:
         return
-    put(line, b"\n", x.torn)   # behind half a line, one of its own
+    put(line, b"\n", 1)   # to be left out, unless it comes behind half a line
     put(line, x.peer.text, x.peer.size)
     put(line, b" - - ", 5)
     put(line, x.times.log_time, strlen(x.times.log_time))
@@ -894,12 +903,15 @@ cdef void render_line(const Exchange *x, Line *line, long long size) noexcept no
 
 cdef void write_line(Exchange *x, const Line *line) noexcept nogil:
     cdef long long written
+    cdef int skipped
     if x.ground.log < 0:
         return
-    written = pyweb_write(x.ground.log, x.ground.log_is_socket, line.text, line.size)
-    if written != line.size:
+    skipped = 0 if x.torn else 1
+    written = pyweb_write(x.ground.log, x.ground.log_is_socket, line.text + skipped,
+                          line.size - skipped)
+    if written != line.size - skipped:
         x.slot[LOST_LINES] += 1
-    x.torn = 0 < written < line.size
+    x.torn = 0 < written < line.size - skipped
     mark(x.record, LOGGED)
 
 
@@ -1103,8 +1115,8 @@ cdef class Repeater:
         self.ground.timeout_write = <long long>(timeout_write * 1e9)
         (self.ground.client_reset, self.ground.write_timeout, self.ground.file_shrank,
          self.ground.ended) = reasons
-        # No rate: each piece starts the time anew.
-        self.ground.time_of_byte = <long long>(1e9 / min_rate if min_rate else timeout_write * 1e9)
+        # 0: each piece starts the time anew.
+        self.ground.time_of_byte = 1_000_000_000 // min_rate if min_rate else 0
         self.ground.not_sent = not_sent
         self.ground.parker, self.ground.parked_requests = parker, parked_requests
         self.ground.parked_size = <int>len(parked)

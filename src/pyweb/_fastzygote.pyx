@@ -94,8 +94,8 @@ cdef extern from *:
        child; where it can't, it ends the process. */
     static void pyweb_leave_rseq(void) {
     #if !PYWEB_NEEDS_LIBC && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
-        kernel_call(SYS_rseq, (long)((char *)__builtin_thread_pointer() + __rseq_offset), 32, 1,
-                    RSEQ_SIG, 0, 0);
+        kernel_call(SYS_rseq, (long)((char *)__builtin_thread_pointer() + __rseq_offset),
+                    __rseq_size < 32 ? 32 : (long)__rseq_size, 1, RSEQ_SIG, 0, 0);
     #endif
     }
 
@@ -112,9 +112,14 @@ cdef extern from *:
         return (pid_t)pyweb_raw_clone(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, newest);
     }
 
-    /* What it says is no error; that there is something to hear, a signal tells. */
+    /* That there is something to hear, a signal tells. With one pid untold all that follow would be
+       taken for another's. */
     static void pyweb_tell(int way, int said) {
-        kernel_send(way, &said, sizeof said, MSG_NOSIGNAL);
+        ssize_t sent;
+        do sent = kernel_send(way, &said, sizeof said, MSG_NOSIGNAL);
+        while (sent == -EINTR);
+        if (sent != (ssize_t)sizeof said)
+            kernel_exit(1);
         if (said < 0)
             kernel_call(SYS_kill, kernel_getppid(), SIGCHLD, 0, 0, 0, 0);
     }
@@ -136,8 +141,9 @@ cdef extern from *:
 
     static ssize_t pyweb_hear(int way, void *data, size_t size) {
         ssize_t got;
+        /* A zygote that dies with orders unread is told before what it has said. */
         do got = kernel_recv(way, data, size, MSG_DONTWAIT);
-        while (got == -EINTR);
+        while (got == -EINTR || got == -ECONNRESET);
         return got;
     }
     """

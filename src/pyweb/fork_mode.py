@@ -199,6 +199,7 @@ class ForkMode:
         self._needs_python.discard(sock.fileno())
         one = _Child(slot, peer, self._copy(sock), record, -1)
         self._has_begun(one)
+        self._unknown.pop(pid, None)  # that was another, long ago
         self._know(pid, one)
         return True
 

@@ -118,7 +118,11 @@ static int find_kept(struct heap *heap, const uintptr_t *ours, int count, int li
     for (int i = 0; i < count; i++)
         need(heap, ours[i]);
     if (!libc) {
-        keep(heap, thread, thread + 64); /* the guard of the stack, which the compiler looks at */
+        /* The guard of the stack, which the compiler looks at: here, or in the linker's data. */
+        keep(heap, thread, thread + 64);
+#ifndef __x86_64__
+        need(heap, getauxval(AT_BASE));
+#endif
         dl_iterate_phdr(keep_if_needed, heap);
         return heap->found_count && heap->kept_count < KEPT ? 0 : -1;
     }

@@ -199,8 +199,9 @@ static inline ssize_t kernel_receive_descriptor(int way, int *descriptor, void *
                              .msg_controllen = sizeof control.room};
     ssize_t got;
     *descriptor = -1;
+    /* The peer that dies with messages unread is told before those that it has sent. */
     do got = PYWEB_CALL(recvmsg, recvmsg(way, &message, 0), way, &message, 0);
-    while (got == -EINTR);
+    while (got == -EINTR || got == -ECONNRESET);
     if (got > 0 && message.msg_controllen >= CMSG_LEN(sizeof(int)))
         memcpy(descriptor, CMSG_DATA(&control.header), sizeof *descriptor);
     return got;

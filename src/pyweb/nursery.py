@@ -59,6 +59,7 @@ class Nursery(Generic[Child]):
         self._asked: deque[tuple[Child, float]] = deque()
         self._known: list[tuple[int, Child]] = []
         self._newest = 0  # the last pid that was told
+        self._retired: set[int] = set()
 
     def __len__(self) -> int:
         """Children that were asked for, and are not known yet."""
@@ -120,6 +121,9 @@ class Nursery(Generic[Child]):
 
     def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> bool:
         """Was it the zygote? What it was asked for and has not done, is not done."""
+        if pid in self._retired:
+            self._retired.discard(pid)
+            return True
         zygote = self._zygote
         if zygote is None or pid != zygote.pid:
             return False
@@ -145,6 +149,7 @@ class Nursery(Generic[Child]):
         was asked for."""
         self.settle()
         if self._zygote and not self._asked:
+            self._retired.add(self._zygote.pid)
             self._zygote.close()
             self._zygote = None
             self._newest = 0

@@ -3,6 +3,7 @@
 
    Not as fast as those for kilobytes, which know the processor; for a head and a header they are. */
 
+#undef _FORTIFY_SOURCE /* these are the functions that it would put others before */
 #include "kernel.h"
 
 #if !PYWEB_NEEDS_LIBC
@@ -73,6 +74,11 @@ OURS int memcmp(const void *some, const void *others, size_t size) {
         if (*a != *b)
             return *a - *b;
     return 0;
+}
+
+/* As clang calls a memcmp of which it wants to know whether there is a difference. */
+OURS int bcmp(const void *some, const void *others, size_t size) {
+    return memcmp(some, others, size);
 }
 
 OURS size_t strlen(const char *text) {
