@@ -25,7 +25,7 @@ SMALL, MASTER, LARGE, OPEN = "small", "master", "large-master", "open-master"
 # What the last two have more.
 PLANTED_MB, PLANTED_DESCRIPTORS = 50, 200
 # As many as a master in mode fork with one listener holds; a test looks whether it still does.
-MASTER_DESCRIPTORS = 17
+MASTER_DESCRIPTORS = 20
 _MB = 1 << 20
 _WARM_UP = 3
 # Objects that are made between two looks at how large the heap is: about 0.5 MB.
