@@ -629,7 +629,6 @@ def test_without_python_the_servers_end_is_heard(twins: Twins, site: Path) -> No
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [END])
     try:
         with large(site, twins) as (near, far, _body):
-
             here = threading.get_ident()
 
             def end() -> None:
