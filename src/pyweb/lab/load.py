@@ -192,9 +192,11 @@ def answer(target: Target, *, closing: bool = True) -> tuple[bytes, bytes]:
 
 
 def _take_answer(sock: socket.socket, target: Target) -> tuple[bytes, bytes]:
-    data = _more(sock, target, b"", b"\r\n\r\n")
+    data = bytearray()  # bytes that are added to are copied each time: of 1 GB that is terabytes
+    while b"\r\n\r\n" not in data:
+        _more(sock, target, data)
     head, _, content = data.partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1].decode("latin-1")
+    status = bytes(head).split(b" ", 2)[1].decode("latin-1")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     if status != target.status or length is None or int(length[1]) != target.size:
         told = length[1].decode() if length else "an unknown number of"
@@ -202,19 +204,16 @@ def _take_answer(sock: socket.socket, target: Target) -> tuple[bytes, bytes]:
             f"{target.url}: status {status}, {told} bytes, and not {target.status}, {target.size}"
         )
     while len(content) < target.size:
-        content = _more(sock, target, content, b"")
-    return head, content
+        _more(sock, target, content)
+    return bytes(head), bytes(content)
 
 
-def _more(sock: socket.socket, target: Target, data: bytes, until: bytes) -> bytes:
-    """Until that is in it; b"": one piece more."""
-    while True:
-        piece = sock.recv(65536)
-        if not piece:
-            raise Void(f"{target.url}: no whole answer")
-        data += piece
-        if until in data:
-            return data
+def _more(sock: socket.socket, target: Target, data: bytearray) -> None:
+    """One piece."""
+    piece = sock.recv(1 << 20)
+    if not piece:
+        raise Void(f"{target.url}: no whole answer")
+    data += piece
 
 
 def _passed(name: str, report: Report, opened: int) -> Run:
