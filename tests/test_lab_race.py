@@ -35,6 +35,7 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
         assert all(rate > 0 for rate in rates.values())
         if rates:
             assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
+    assert any(found.rates.values())
     if found.rates[names[0]]:
         assert answer["rows"][names[0]]["ratio"][0] == 1
 

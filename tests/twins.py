@@ -17,7 +17,6 @@ from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
 from pyweb.connection import Connection
 from pyweb.docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
-from pyweb.errors import Reason
 from pyweb.filler import Filler
 from pyweb.journal import Journal, Sink
 from pyweb.listen import NOT_SENT
@@ -103,12 +102,7 @@ class Twins:
             timeout_write=self.config.timeout_write,
             min_rate=self.config.min_rate,
             not_sent=NOT_SENT,
-            reasons=(
-                Reason.CLIENT_RESET,
-                Reason.WRITE_TIMEOUT,
-                Reason.FILE_SHRANK,
-                Reason.ENDED,
-            ),
+            reasons=policy.BROKEN_OFF,
             parker=parker,
             parked=parked,
             parked_requests=at,

@@ -29,12 +29,6 @@ cdef extern from *:
     #ifndef SYS_openat2
     #define SYS_openat2 437
     #endif
-    #ifndef MSG_MORE
-    #define MSG_MORE 0
-    #endif
-    #ifndef MSG_NOSIGNAL
-    #define MSG_NOSIGNAL 0
-    #endif
     #ifndef POLLRDHUP
     #define POLLRDHUP 0
     #endif
@@ -994,13 +988,12 @@ cdef int is_orphaned(const Ground *ground) noexcept nogil:
 cdef void await_request(const Exchange *x, long long requests, News *news) noexcept nogil:
     """For a moment; where nobody takes those that idle, on for as long as they may."""
     cdef int signals
-    cdef long long left = x.ground.idle if requests else x.ground.first
-    cdef long long until = pyweb_clock(CLOCK_MONOTONIC) + left
+    cdef long long left, until
     pyweb_wait(x.sock, x.ground.lifeline, -1, x.ground.linger, news)
-    if x.ground.parker >= 0:
+    if x.ground.parker >= 0 or not goes_on_waiting(x, news):
         return
-    if not goes_on_waiting(x, news):
-        return
+    left = (x.ground.idle if requests else x.ground.first) - x.ground.linger * 1_000_000LL
+    until = pyweb_clock(CLOCK_MONOTONIC) + left
     pyweb_give_back(x.body, PYWEB_SMALL_BODY)
     pyweb_give_back(<void *>x.taken, <const char *>x + sizeof(Exchange) - <const char *>x.taken)
     signals = pyweb_open_signals()

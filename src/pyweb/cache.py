@@ -41,6 +41,11 @@ _DATE = b"Date: "
 _DATE_SIZE = 29
 
 
+# What a line of the log says when a repeated answer did not leave whole, in the order in which C
+# knows them: the client is gone, or slow; the file has become shorter; the server ends.
+BROKEN_OFF = (Reason.CLIENT_RESET, Reason.WRITE_TIMEOUT, Reason.FILE_SHRANK, Reason.ENDED)
+
+
 class Entry:
     """A decision as it is kept. `files`: (path, device, inode, size, mtime and ctime in ns) of
     what it has found, the one that is sent first; `directories`: likewise, of where it has found

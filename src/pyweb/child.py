@@ -213,7 +213,27 @@ class Child:
             record.mark(CHILD)
         code = EXIT_DEFECT
         try:
-            self._serve(sock, peer, slot, past, record, owed)
+            files = owed.files() if owed else ()
+            become_a_child({sock.fileno(), *self._keep, *files}, term=self._drain, end=_end)
+            clock = None
+            if self._service.config.timeout_request:
+                show_stack_when_asked(self._service.journal)
+                clock = slot
+            sock.setblocking(False)
+            transport = Transport(sock, self._service.config.engine)
+            parks = self._dispatcher is not None
+            connection = Connection(
+                self._service,
+                transport,
+                peer,
+                slot,
+                past=past,
+                peeks=parks,
+                record=record,
+                owed=owed,
+            )
+            driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
+            driver.run(connection.serve())
             code = 0
         except Ended:
             code = 0  # the connection has logged what it broke off
@@ -225,37 +245,6 @@ class Child:
                 record.mark(EXIT)
             finally:
                 os._exit(code)
-
-    def _serve(
-        self,
-        sock: socket.socket,
-        peer: str,
-        slot: Slot,
-        past: Past,
-        record: Record,
-        owed: Owed | None,
-    ) -> None:
-        files = owed.files() if owed else ()
-        become_a_child({sock.fileno(), *self._keep, *files}, term=self._drain, end=_end)
-        clock = None
-        if self._service.config.timeout_request:
-            show_stack_when_asked(self._service.journal)
-            clock = slot
-        sock.setblocking(False)
-        transport = Transport(sock, self._service.config.engine)
-        parks = self._dispatcher is not None
-        connection = Connection(
-            self._service,
-            transport,
-            peer,
-            slot,
-            past=past,
-            peeks=parks,
-            record=record,
-            owed=owed,
-        )
-        driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
-        driver.run(connection.serve())
 
     def _drain(self) -> None:
         """SIGTERM for this process alone, or for all of a process group or a systemd unit: leave

@@ -1,4 +1,5 @@
-/* The interpreter's memory, left out of a fork: what a child that never enters it needn't have.
+/* The interpreter's memory: what a process that never enters it needn't have. A zygote gives it back
+   (_fastzygote.pyx); the laboratory leaves it out of forks (rung.c).
 
    Every private mapping is, but for a few ranges that a child in C cannot do without: the stack;
    thread-local storage with the thread's descriptor, where errno and rseq's area are; libc, the
@@ -11,8 +12,8 @@
    An object that gets between us and libc (LD_PRELOAD) with data of its own isn't known here: its
    child would die of a signal.
 
-   Linux alone has such a thing (madvise(2), MADV_DONTFORK). Not here: who forks, and what the
-   child does. */
+   Linux alone tells a process its mappings like that (proc_pid_maps(5)). Not here: what is done with
+   what was found. */
 
 #ifndef PYWEB_HEAP_H
 #define PYWEB_HEAP_H

@@ -1,5 +1,5 @@
 /* System calls without the C library, for a process that has none: a child of the zygote
-   (_fastfork.pyx) has this library's code and data, a stack, and what is shared, and that is all.
+   (_fastzygote.pyx) has this library's code and data, a stack, and what is shared, and that is all.
    Each further mapping is set up at its fork, faulted in, and taken down again at its end.
 
    As the C library's functions of those names (man 2), but for errors: they give -errno, for
@@ -32,6 +32,14 @@
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#endif
+
+/* Where there is no such thing. */
+#ifndef MSG_MORE
+#define MSG_MORE 0
+#endif
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
 #endif
 
 #if defined(__linux__) && defined(__x86_64__) && defined(__LP64__)

@@ -13,11 +13,10 @@ import socket
 import time
 from collections.abc import Collection
 
-from .cache import FRESH, GOOD, NAMES, Decider, escapes
+from .cache import BROKEN_OFF, FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
 from .connection import LINGER_SILENCE, Progress, first_words
 from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
-from .errors import Reason
 from .filler import Filler
 from .filling import MEMFD_NAME, Filling
 from .fork_mode import Forks
@@ -133,12 +132,7 @@ def _common(
         timeout_write=config.timeout_write,
         min_rate=config.min_rate,
         not_sent=NOT_SENT,
-        reasons=(
-            Reason.CLIENT_RESET,
-            Reason.WRITE_TIMEOUT,
-            Reason.FILE_SHRANK,
-            Reason.ENDED,
-        ),
+        reasons=BROKEN_OFF,
         parker=parker.fileno() if parker else -1,
         parked=parked,
         parked_requests=parked_requests,
