@@ -32,7 +32,7 @@ hypothesis.settings.register_profile("pyweb", deadline=None)
 hypothesis.settings.load_profile("pyweb")
 
 # They serve nobody.
-HELPERS = ("pyweb-dispatch", "pyweb-keeper", "pyweb-filler", "pyweb-zygote")
+HELPERS = ("pyweb-dispatch", "pyweb-keeper", "pyweb-filler", "pyweb-zygote", "pyweb-spare")
 # For whatever should happen at once: never waited for when all is well.
 PATIENCE = 20.0
 

@@ -702,11 +702,11 @@ def zygote_of(twins: Twins) -> Iterator[_fastzygote.Zygote]:
 
 def ask(zygote: _fastzygote.Zygote, sock: socket.socket, slot: scoreboard.Slot) -> int:
     """For a child. Its pid."""
-    assert zygote.order(sock.fileno(), b"127.0.0.1", slot.at, 0, 0, 0)
+    assert zygote.order(sock.fileno(), b"127.0.0.1", slot.at, 0, 0, 0, 1)
     poll = select.poll()
     poll.register(zygote.fileno(), select.POLLIN)
     assert poll.poll(1000 * PATIENCE)
-    [pid] = zygote.told()
+    [(_, pid)] = zygote.told()
     assert zygote.last == pid
     return pid
 
@@ -807,12 +807,12 @@ def test_what_a_zygote_can_not_fork_it_tells(twins: Twins) -> None:
     try:
         with zygote_of(twins) as zygote, near, far:
             resource.prlimit(zygote.pid, resource.RLIMIT_NOFILE, (3, 3))
-            assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
-            told: list[int] = []
+            assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0, 7)
+            told: list[tuple[int, int]] = []
             while not told:
                 time.sleep(0.01)
                 told = zygote.told()
-            assert told == [-errno.EMFILE]
+            assert told == [(7, -errno.EMFILE)]
             assert heard == [signal.SIGCHLD]
     finally:
         signal.signal(signal.SIGCHLD, before)
@@ -826,14 +826,15 @@ def test_what_a_dead_zygote_has_told_is_heard(twins: Twins) -> None:
     near, far = pair()
     with near, far:
         near.sendall(CLOSING)
-        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0, 7)
         assert everything(near).endswith(b"hello, world\n")
         until(lambda: state_of(zygote.last) == "Z", "its child to end")
         os.kill(zygote.pid, signal.SIGSTOP)
-        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0)
+        assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0, 7)
         os.kill(zygote.pid, signal.SIGKILL)
         os.waitpid(zygote.pid, 0)
-    assert zygote.told() == [zygote.last]
+    assert zygote.told() == [(7, zygote.last)]
+    assert zygote.is_over
     os.waitpid(zygote.last, 0)
     zygote.close()
 

@@ -20,12 +20,14 @@ place = test_lab_peers.place
         (Load("ab", 4, 0.1), ("c-serve", "pyweb --mode prefork")),
         (Load("wrk", 4, 0.2), ("c-fork-keep", "pyweb")),
         (Load("wrk", 2, 0.2, piece=(100, 199)), ("prefork", "pyweb")),
+        (Load("close", 2, 0.2), ("prefork", "pyweb")),
+        (Load("open", 2, 0.2), ("prefork", "pyweb")),
     ],
 )
 def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
-    need(load.tool)
+    need({"close": "wrk", "open": "wrk"}.get(load.tool, load.tool))
     told: list[str] = []
-    found = race.measure(place, names, load, 2, told.append)
+    found = race.measure(race.entrants(place, names), load, 2, told.append)
     assert sorted(told) == sorted(names * 2)
     answer = found.as_data(load)
     assert answer["size"] == (100 if load.piece else place.size)
@@ -33,7 +35,9 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
         row, rates = answer["rows"][name], found.rates[name]
         assert len(rates) + len(row["failures"]) == 2  # no turn is lost; a busy machine voids some
         assert all(rate > 0 for rate in rates.values())
+        assert row["first_s"] > 0
         if rates:
+            assert (row["p99_ms"] is None) == (load.tool == "ab")
             assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
     assert any(found.rates.values())
     if found.rates[names[0]]:
@@ -42,11 +46,25 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
 
 def test_who_answers_otherwise_has_no_rate(place: Place) -> None:
     need("ab")
-    found = race.measure(place, ("pyweb --per-client 1",), Load("ab", 4, 0.1), 1, lambda _: None)
+    one = race.entrants(place, ("pyweb --per-client 1",))
+    found = race.measure(one, Load("ab", 4, 0.1), 1, lambda _: None)
     answer = found.as_data(Load("ab", 4, 0.1))
     [row] = answer["rows"].values()
     assert row["rate"] is None
     assert len(row["failures"]) == 1
+
+
+def test_a_race_of_roots(place: Place) -> None:
+    """Each of the files is asked for by its name."""
+    need("wrk")
+    load, asked = Load("wrk", 4, 0.3), race.entrants(place, ("pyweb",), (3, 1001))
+    found = race.measure(asked, load, 1, lambda _: None)
+    assert set(found.as_data(load)["rows"]) == {"pyweb, 3 files", "pyweb, 1001 files"}
+    assert any(found.rates.values()), found.failures
+    lines = (asked[0].place.log).read_text("utf-8").splitlines()
+    assert {line.split()[6] for line in lines} == {
+        "/page.txt", *(f"/d000/{number:06}.txt" for number in range(3))
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -57,6 +75,8 @@ def test_who_answers_otherwise_has_no_rate(place: Place) -> None:
         (("pyweb", "--size", "many"), "a number of bytes"),
         (("pyweb", "--range", "5"), "two positions"),
         (("pyweb", "--range", "5-4", "--quick"), "--range: 5 to 4"),
+        (("pyweb", "--files", "0"), "numbers of files"),
+        (("pyweb", "--files", "10", "--quick"), "only wrk asks for many"),
     ],
 )
 def test_what_can_not_be_raced(words: tuple[str, ...], error: str) -> None:

@@ -13,9 +13,13 @@ socket (unix(7), SCM_RIGHTS) and forks. Its children are the master's (CLONE_PAR
 reaps them, as if it had forked them itself. What such a child can't do it hands back, by its exit
 code, with nothing taken from the socket.
 
-The zygote tells each child's pid in the order in which they were asked for, and nobody waits for
-it. It ends with the master: then its socket hangs up. Should it die, the newest child's pid, which
-the kernel writes before that child runs, stands in a page that no child has.
+An order has a ticket, by which the child's pid is told, and nobody waits for that. Where spares are
+wanted, so many are forked beforehand: they wait for orders at the same socket, whoever gets one
+tells its pid itself, says that it is one less (eventfd(2)), and serves; the zygote forks another
+then, beside it. So the client does not wait for the fork.
+
+All of them end with the master: then their socket hangs up. Should the zygote die, the newest
+child's pid, which the kernel writes before that child runs, stands in a page that no child has.
 
 All signals are held back in the zygote and in its children.
 """
@@ -30,6 +34,7 @@ from pyweb._fastparse cimport scan_head
 from pyweb._fastserve cimport (
     CHILD_STAMP, Ground, Peer, Repeater, Times, Turn, forget_libc, give_times, mark, run, use_times)
 
+import os
 import socket
 
 cdef extern from *:
@@ -42,6 +47,9 @@ cdef extern from *:
     #include <sys/rseq.h>
     #endif
     #include "heap.h"
+
+    /* Of a child: for whom. Ticket 0: for nobody yet. Below 0: -errno, there is none. */
+    struct pyweb_said { int pid; unsigned ticket; };
 
     static void *pyweb_map(size_t size, int flags) {
         void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
@@ -112,18 +120,48 @@ cdef extern from *:
         return (pid_t)pyweb_raw_clone(CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, newest);
     }
 
-    /* That there is something to hear, a signal tells. With one pid untold all that follow would be
-       taken for another's. */
-    static void pyweb_tell(int way, int said) {
+    /* That there is something to hear, a signal tells. Who can't tell is of no use. */
+    static void pyweb_tell(int way, int pid, unsigned ticket) {
+        struct pyweb_said said = {pid, ticket};
         ssize_t sent;
         do sent = kernel_send(way, &said, sizeof said, MSG_NOSIGNAL);
         while (sent == -EINTR);
         if (sent != (ssize_t)sizeof said)
             kernel_exit(1);
-        if (said < 0)
+        if (pid < 0 && ticket)
             kernel_call(SYS_kill, kernel_getppid(), SIGCHLD, 0, 0, 0, 0);
     }
+
+    /* sched(7): that there is one spare less shall not stop the one that serves now. */
+    static void pyweb_give_way(int gives) {
+        struct sched_param none = {0};
+        kernel_call(SYS_sched_setscheduler, 0, gives ? SCHED_BATCH : SCHED_OTHER, (long)&none,
+                    0, 0, 0);
+    }
+
+    static void pyweb_take_away(int spares) {
+        uint64_t one = 1;
+        kernel_write(spares, &one, sizeof one);
+    }
+
+    /* How many have been taken, at last, or after so long (ms) none. */
+    static int pyweb_wait_for_taken(int way, int spares, int patience) {
+        struct pollfd all[2] = {{way, patience < 0 ? 0 : POLLIN, 0}, {spares, POLLIN, 0}};
+        uint64_t taken = 0;
+        kernel_poll(all, 2, patience);
+        if (all[0].revents & (POLLHUP | POLLERR))
+            kernel_exit(0);
+        if (all[1].revents & POLLIN)
+            kernel_read(spares, &taken, sizeof taken);
+        return (int)taken;
+    }
+
+    static int pyweb_has_order(int way) {
+        struct pollfd one = {way, POLLIN, 0};
+        return kernel_poll(&one, 1, 0) > 0;
+    }
     #else
+    struct pyweb_said { int pid; unsigned ticket; };
     struct heap { int none; };
     static struct heap pyweb_heap;
     static void *pyweb_share_page(void) { errno = ENOSYS; return NULL; }
@@ -136,7 +174,14 @@ cdef extern from *:
     }
     static void pyweb_become_zygote(void *page) { (void)page; }
     static pid_t pyweb_fork_for_master(pid_t *newest) { (void)newest; return -ENOSYS; }
-    static void pyweb_tell(int way, int said) { (void)way; (void)said; }
+    static void pyweb_tell(int way, int pid, unsigned ticket) { (void)way; (void)pid; (void)ticket; }
+    static void pyweb_give_way(int gives) { (void)gives; }
+    static void pyweb_take_away(int spares) { (void)spares; }
+    static int pyweb_wait_for_taken(int way, int spares, int patience) {
+        (void)way; (void)spares; (void)patience;
+        return 0;
+    }
+    static int pyweb_has_order(int way) { (void)way; return 0; }
     #endif
 
     static ssize_t pyweb_hear(int way, void *data, size_t size) {
@@ -158,7 +203,15 @@ cdef extern from *:
                            int (*be)(void *) noexcept nogil, void *given)
     void pyweb_become_zygote(void *page) nogil
     int pyweb_fork_for_master(int *newest) nogil
-    void pyweb_tell(int way, int said) nogil
+    ctypedef struct Said "struct pyweb_said":
+        int pid
+        unsigned int ticket
+    void pyweb_tell(int way, int pid, unsigned int ticket) nogil
+    void pyweb_give_way(int gives) nogil
+    void pyweb_take_away(int spares) nogil
+    int pyweb_wait_for_taken(int way, int spares, int patience) nogil
+    int pyweb_has_order(int way) nogil
+    int getpid "kernel_getpid"() nogil
     Py_ssize_t pyweb_hear(int way, void *data, size_t size) nogil
     int kernel_send_descriptor(int way, int descriptor, void *data, size_t size) nogil
     Py_ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size) nogil
@@ -169,6 +222,7 @@ cdef extern from *:
 
 cdef enum:
     HANDED_BACK = 71   # the exit code of a child; see child.py
+    AGAIN_IN = 100     # ms, after which a fork that failed is tried again
 
 # For whom a child is wanted; its socket goes with it.
 ctypedef struct Order:
@@ -177,6 +231,7 @@ ctypedef struct Order:
     long long requests
     Times times
     Peer peer
+    unsigned int ticket
 
 
 cdef int serve_order(const Ground *ground, int sock, const Order *order) noexcept nogil:
@@ -193,6 +248,8 @@ ctypedef struct Seed:
     Kept kept
     int way
     int *newest
+    int spares   # how many
+    int taken    # an eventfd, where there are such: those that are taken are counted there
 
 
 cdef int be_the_zygote(void *given) noexcept nogil:
@@ -200,6 +257,8 @@ cdef int be_the_zygote(void *given) noexcept nogil:
     close_others(&seed.kept, -1)
     forget_libc()
     pyweb_become_zygote(seed.newest)
+    if seed.spares:
+        breed(&seed)
     obey(&seed.ground, seed.way, seed.newest)
     return 0
 
@@ -214,7 +273,7 @@ cdef void obey(const Ground *ground, int way, int *newest) noexcept nogil:
         if got <= 0:
             kernel_exit(0)   # the master is gone
         if sock < 0:
-            pyweb_tell(way, -EMFILE)
+            pyweb_tell(way, -EMFILE, order.ticket)
             continue
         use_times(&order.times)
         pid = pyweb_fork_for_master(newest)
@@ -222,35 +281,88 @@ cdef void obey(const Ground *ground, int way, int *newest) noexcept nogil:
             kernel_close(way)
             kernel_name_process(b"pyweb-child")
             kernel_exit(0 if serve_order(ground, sock, &order) else HANDED_BACK)
-        pyweb_tell(way, pid)
+        pyweb_tell(way, pid, order.ticket)
         kernel_close(sock)
+
+
+cdef void breed(const Seed *seed) noexcept nogil:
+    """Where none can be forked, and none is left, whoever asks is told so."""
+    cdef int pid = 0
+    cdef int wanted = seed.spares
+    pyweb_give_way(1)
+    while True:
+        while wanted > 0:
+            pid = pyweb_fork_for_master(seed.newest)
+            if pid == 0:
+                be_a_spare(seed)
+            if pid < 0:
+                break
+            pyweb_tell(seed.way, pid, 0)
+            wanted -= 1
+        if wanted >= seed.spares and pyweb_has_order(seed.way):
+            refuse(seed.way, pid)
+        wanted += pyweb_wait_for_taken(seed.way, seed.taken, AGAIN_IN if wanted > 0 else -1)
+
+
+cdef void refuse(int way, int why) noexcept nogil:
+    cdef Order order
+    cdef int sock = -1
+    if kernel_receive_descriptor(way, &sock, &order, sizeof(Order)) <= 0:
+        kernel_exit(0)
+    pyweb_tell(way, why, order.ticket)
+    if sock >= 0:
+        kernel_close(sock)
+
+
+cdef void be_a_spare(const Seed *seed) noexcept nogil:
+    cdef Order order
+    cdef int sock = -1
+    kernel_name_process(b"pyweb-spare")
+    pyweb_give_way(0)
+    while sock < 0:
+        if kernel_receive_descriptor(seed.way, &sock, &order, sizeof(Order)) <= 0:
+            kernel_exit(0)   # the master is gone, or needs none
+        pyweb_tell(seed.way, getpid() if sock >= 0 else -EMFILE, order.ticket)
+    pyweb_take_away(seed.taken)
+    kernel_close(seed.way)
+    kernel_close(seed.taken)
+    use_times(&order.times)
+    kernel_name_process(b"pyweb-child")
+    kernel_exit(0 if serve_order(&seed.ground, sock, &order) else HANDED_BACK)
 
 
 cdef class Zygote:
     """A process that forks for this one, for a repeater's conversations. OSError.
 
-    keep   descriptors that its children share; what they stand for is what it was at this moment
+    keep    descriptors that its children share; what they stand for is what it was at this moment
+    spares  children that it forks before they are asked for
     """
 
     cdef Repeater repeater
     cdef readonly int pid
+    cdef readonly bint is_over   # it has hung up, and so have all its spares
     cdef object way
+    cdef int taken
     cdef int *newest
 
-    def __cinit__(self, Repeater repeater not None, keep):
+    def __cinit__(self, Repeater repeater not None, keep, int spares=0):
         cdef Seed seed
         cdef int pid = 0
         self.repeater = repeater
+        self.taken = -1
         self.newest = <int *>pyweb_share_page()
         if self.newest == NULL:
             PyErr_SetFromErrno(OSError)
         self.way, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
+            if spares > 0:
+                self.taken = os.eventfd(0, os.EFD_CLOEXEC)
             seed.ground, seed.way, seed.newest = repeater.ground, theirs.fileno(), self.newest
-            keep_files(&seed.kept, [*keep, theirs.fileno()])
+            seed.spares, seed.taken = max(0, spares), self.taken
+            keep_files(&seed.kept, [*keep, theirs.fileno(), *([self.taken] if spares > 0 else ())])
             pid = self.clone(&seed)
         if pid < 0:
-            self.way.close()
+            self.close()
             errno.errno = -pid
             PyErr_SetFromErrno(OSError)
         self.pid = pid
@@ -264,29 +376,43 @@ cdef class Zygote:
         return pyweb_clone_zygote(ours, 3, be_the_zygote, seed)
 
     def __dealloc__(self):
+        if self.taken >= 0:
+            kernel_close(self.taken)
         if self.newest != NULL:
             pyweb_unshare_page(self.newest)
 
     def order(self, int sock, bytes peer not None, Py_ssize_t slot_at, Py_ssize_t record_at,
-              long long number, long long requests):
-        """Ask for a child. False: not now."""
+              long long number, long long requests, unsigned int ticket):
+        """Ask for a child, for whoever has the ticket (above 0). False: not now."""
         cdef Turn turn
         cdef Order order
         self.repeater.aim(&turn, sock, peer, slot_at, record_at, number, requests)
         order.slot, order.record, order.requests = turn.slot, turn.record, requests
-        order.peer = turn.peer
+        order.peer, order.ticket = turn.peer, ticket
         give_times(&order.times)
         return bool(kernel_send_descriptor(self.way.fileno(), sock, &order, sizeof(Order)))
 
     def told(self):
-        """The pid of each child since the last time, in the order in which they were asked for;
-        below 0: -errno, there is none."""
-        cdef int said
+        """(ticket, pid) of each child since the last time. Ticket 0: it is spare. Below 0: -errno,
+        there is none."""
+        cdef Said said
+        cdef Py_ssize_t got
         cdef int way = self.way.fileno()
         found = []
-        while pyweb_hear(way, &said, sizeof(said)) == sizeof(said):
-            found.append(said)
-        return found
+        while True:
+            got = pyweb_hear(way, &said, sizeof(said))
+            if got != sizeof(said):
+                self.is_over = got == 0
+                return found
+            found.append((said.ticket, said.pid))
+
+    def want_more(self):
+        """A spare has died."""
+        pyweb_take_away(self.taken)
+
+    def end_orders(self):
+        """There are no more: who waits for one ends."""
+        self.way.shutdown(socket.SHUT_WR)
 
     @property
     def last(self):
@@ -298,5 +424,8 @@ cdef class Zygote:
         return self.way.fileno()
 
     def close(self):
-        """It ends when it has done what it was asked for."""
+        """It ends when it has done what it was asked for, and so do its spares."""
         self.way.close()
+        if self.taken >= 0:
+            os.close(self.taken)
+            self.taken = -1

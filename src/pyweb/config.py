@@ -239,6 +239,8 @@ OPTIONS: tuple[Option, ...] = (
            "up to so many more, so that not all leave at once", _POOL),
     Option("max-connections-per-child", whole(0, 1_000_000_000), "0", "N",
            "prefork: likewise; 1: spares for one connection each", _POOL),
+    Option("spares", whole(0, 1000), "0", "N",
+           "fork: processes that are there before their connections", _POOL),
     Option("threads", whole(1, 1000), "8", "N", "thread: threads in the one process", _POOL),
     Option("no-parking", flag, "false", "",
            "an idle connection keeps its process, or all of its worker", _POOL),
@@ -307,6 +309,7 @@ class Config(NamedTuple):
     max_requests: int
     max_requests_jitter: int
     max_connections_per_child: int
+    spares: int
     threads: int
     no_parking: bool
     max_connections: int
@@ -422,6 +425,13 @@ def _check_together(config: Config) -> None:
     if config.max_spare and config.max_spare < config.min_spare:
         raise UsageError(
             f"max-spare ({config.max_spare}) is below min-spare ({config.min_spare}); raise it"
+        )
+    if config.spares and config.mode != "fork":
+        raise UsageError(f"spares are of mode fork; in mode {config.mode} there is --min-spare")
+    if config.spares and (config.no_bare or not config.cache):
+        other = "no-bare" if config.no_bare else "cache 0"
+        raise UsageError(
+            f"spares repeat what is cached, in C alone; leave out --spares or --{other}"
         )
     if config.mode == "prefork" and config.workers > config.max_connections:
         raise UsageError(

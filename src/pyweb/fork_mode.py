@@ -57,9 +57,11 @@ class Forks(Protocol):
     zygote       another that forks children without an interpreter, which may hand back their
                  connections
     may_be_bare  may there be such?
+    spares       so many of them are forked before they are asked for
     """
 
     may_be_bare: bool
+    spares: int
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
@@ -113,7 +115,7 @@ class ForkMode:
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
         bare = forks.zygote if forks and forks.may_be_bare else None
-        self._nursery: Nursery[_Child] = Nursery(bare, journal)
+        self._nursery: Nursery[_Child] = Nursery(bare, journal, forks.spares if forks else 0)
         self._unknown: dict[int, tuple[int, struct_rusage]] = {}
         self._bare_deaths = 0
         self._returned: list[Returned] = []

@@ -143,6 +143,9 @@ def _forking(
         ground,
         lambda: repeating(service, ground.root, board, ground.shared, ground.lifeline, parker),
     )
+    if config.spares and not (forks and forks.may_be_bare):
+        why = why_not(service, ground.root) or "not here"
+        journal.say(f"no spares: {why}: each process is forked when its connection has come")
     keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
     child = Child(service, keep, ground.lifeline, parker)
     watchdog = Watchdog(config.timeout_request, "child", journal)

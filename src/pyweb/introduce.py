@@ -39,6 +39,8 @@ def _processes(config: Config) -> str:
             how += f", up to {config.max_connections}"
     elif config.mode == "thread":
         how = f"mode thread, engine {config.engine}, 1 worker, {config.threads} threads"
+    elif config.spares:
+        how += f", and {config.spares} spares"
     return f"{how}, as {_user()}; the system allows {_allowed()}"
 
 

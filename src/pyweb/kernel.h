@@ -145,6 +145,14 @@ static inline int kernel_set_option(int sock, int level, int name, const void *v
                            name, value, size);
 }
 
+static inline ssize_t kernel_read(int file, void *data, size_t size) {
+    return PYWEB_CALL(read, read(file, data, size), file, data, size);
+}
+
+static inline pid_t kernel_getpid(void) {
+    return (pid_t)PYWEB_CALL(getpid, getpid(), 0);
+}
+
 static inline pid_t kernel_getppid(void) {
     return (pid_t)PYWEB_CALL(getppid, getppid(), 0);
 }

@@ -1,18 +1,19 @@
 """Children that a zygote forks: asked for now, known by their pids later.
 
 The zygote (_fastzygote.pyx) is a process of the master's without an interpreter; it is started,
-replaced when it dies or what its children share has changed, and asked. It tells pids in the order
-in which children were asked for, so those who are not yet known stand in a queue. Not here: who
-gets such a child, and what becomes of it.
+replaced when it dies or what its children share has changed, and asked. Whoever asks has a ticket,
+by which the child's pid is told. Children that it has forked beforehand (spares) are known by their
+pids alone until they have taken an order; one that dies idle is replaced. Not here: who gets such a
+child, and what becomes of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from resource import struct_rusage
 from typing import Generic, Protocol, TypeVar
@@ -26,6 +27,7 @@ from .obituary import Obituaries
 _SILENCE = 5.0
 # So many may be asked for before their pids are heard: a socket holds no more than a few hundred.
 _UNHEARD = 64
+_MOST_TICKETS = 1 << 30
 
 Child = TypeVar("Child")
 # In which memory a child finds its slot and its record, and how many requests it has had before.
@@ -39,26 +41,43 @@ class Zygote(Protocol):
 
     @property
     def last(self) -> int: ...
+    @property
+    def is_over(self) -> bool: ...
     def order(
-        self, sock: int, peer: bytes, slot_at: int, record_at: int, number: int, requests: int, /
+        self,
+        sock: int,
+        peer: bytes,
+        slot_at: int,
+        record_at: int,
+        number: int,
+        requests: int,
+        ticket: int,
+        /,
     ) -> bool: ...
-    def told(self) -> list[int]: ...
+    def told(self) -> list[tuple[int, int]]: ...
+    def want_more(self) -> None: ...
+    def end_orders(self) -> None: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
 
 class Nursery(Generic[Child]):
-    """`make`: another zygote; OSError. None: there is never one."""
+    """`make`: another zygote; OSError. None: there is never one. `spares`: that it keeps."""
 
-    def __init__(self, make: Callable[[], Zygote] | None, journal: Journal) -> None:
+    def __init__(
+        self, make: Callable[[], Zygote] | None, journal: Journal, spares: int = 0
+    ) -> None:
         self._make = make
+        self._spares_wanted = spares > 0
         self._journal = journal
         self._zygote: Zygote | None = None
         self._started = 0.0
         self._backoff = Backoff()
-        self._asked: deque[tuple[Child, float]] = deque()
+        self._tickets = 0
+        self._asked: dict[int, tuple[Child, float]] = {}  # by ticket, in the order of asking
         self._known: list[tuple[int, Child]] = []
-        self._newest = 0  # the last pid that was told
+        self._newest = 0  # the zygote's newest child, when that has been told
+        self._spares: set[int] = set()
         self._retired: set[int] = set()
 
     def __len__(self) -> int:
@@ -69,9 +88,11 @@ class Nursery(Generic[Child]):
 
     def ask(self, child: Child, order: Order) -> bool:
         """False: not now."""
-        if self._zygote is None or not self._zygote.order(*order):
+        ticket = self._tickets % _MOST_TICKETS + 1
+        if self._zygote is None or not self._zygote.order(*order, ticket):
             return False
-        self._asked.append((child, time.monotonic()))
+        self._tickets = ticket
+        self._asked[ticket] = child, time.monotonic()
         if len(self._asked) >= _UNHEARD:
             self._hear()
         return True
@@ -83,14 +104,21 @@ class Nursery(Generic[Child]):
         return found
 
     def _hear(self) -> None:
-        if self._zygote is not None:
-            for pid in self._zygote.told():
-                self._know(pid)
+        zygote = self._zygote
+        if zygote is None:
+            return
+        for ticket, pid in zygote.told():
+            if ticket:
+                self._know(ticket, pid)
+            else:
+                self._spares.add(pid)
+            if pid == zygote.last:
+                self._newest = pid
 
-    def _know(self, pid: int) -> None:
-        if self._asked:
-            self._known.append((pid, self._asked.popleft()[0]))
-            self._newest = max(pid, 0) or self._newest
+    def _know(self, ticket: int, pid: int) -> None:
+        self._spares.discard(pid)
+        if ticket in self._asked:
+            self._known.append((pid, self._asked.pop(ticket)[0]))
 
     # Keeping it.
 
@@ -102,7 +130,7 @@ class Nursery(Generic[Child]):
         self._hear()
         if not self._asked:
             return None
-        due = self._asked[0][1] + _SILENCE
+        due = next(iter(self._asked.values()))[1] + _SILENCE
         if time.monotonic() >= due:
             os.kill(self._zygote.pid, signal.SIGKILL)
         return due
@@ -120,27 +148,56 @@ class Nursery(Generic[Child]):
         return None
 
     def bury(self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries) -> bool:
-        """Was it the zygote? What it was asked for and has not done, is not done."""
+        """Was it the zygote, or a spare? What was asked for and is not done, will not be done."""
         if pid in self._retired:
             self._retired.discard(pid)
             return True
         zygote = self._zygote
-        if zygote is None or pid != zygote.pid:
+        if zygote is None:
             return False
         how = obituaries.tell(code, usage) if code else "left"
+        if pid != zygote.pid:
+            return self._bury_spare(zygote, pid, how)
         self._journal.say(f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started")
-        self._hear()
-        if zygote.last != self._newest:
-            self._know(zygote.last)  # it was forked, and not yet told
-        self._give_up()
+        self._hear_out(zygote)
+        if zygote.last != self._newest and self._asked and not self._spares_wanted:
+            self._know(next(iter(self._asked)), zygote.last)  # it was forked, and not yet told
+        for ticket in list(self._asked):
+            self._know(ticket, -1)
+        self._retire(zygote)
         self._backoff.ended(self._started)
         return True
 
-    def _give_up(self) -> None:
-        while self._asked:
-            self._know(-1)
-        if self._zygote:
-            self._zygote.close()
+    def _bury_spare(self, zygote: Zygote, pid: int, how: str) -> bool:
+        """One that has taken an order has told so first, and is none any more."""
+        self._hear()
+        if pid not in self._spares:
+            return False
+        self._spares.discard(pid)
+        self._journal.say_often(
+            f"reason {Reason.CHILD_DIED:d}: spare {pid} {how}; another is forked"
+        )
+        zygote.want_more()
+        return True
+
+    def _hear_out(self, zygote: Zygote) -> None:
+        """Of a dead one, until its children have told what they took, and its spares have left.
+        One that doesn't is ended."""
+        zygote.end_orders()
+        poll = select.poll()
+        poll.register(zygote.fileno(), select.POLLIN)
+        for _ in range(2):
+            until = time.monotonic() + _SILENCE
+            while not zygote.is_over and poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                self._hear()
+            for pid in () if zygote.is_over else self._spares:
+                os.kill(pid, signal.SIGKILL)
+
+    def _retire(self, zygote: Zygote) -> None:
+        """It is closed; its spares leave, and it, if it lives."""
+        self._retired |= self._spares
+        self._spares.clear()
+        zygote.close()
         self._zygote = None
         self._newest = 0
 
@@ -150,9 +207,7 @@ class Nursery(Generic[Child]):
         self.settle()
         if self._zygote and not self._asked:
             self._retired.add(self._zygote.pid)
-            self._zygote.close()
-            self._zygote = None
-            self._newest = 0
+            self._retire(self._zygote)
 
     def settle(self) -> None:
         """Wait until all that were asked for are known."""
@@ -167,10 +222,17 @@ class Nursery(Generic[Child]):
 
     def close(self) -> None:
         """When nobody is asked for any more."""
-        if self._zygote is None:
+        zygote, self._make = self._zygote, None
+        if zygote is None:
             return
-        pid = self._zygote.pid
-        self._zygote.close()
-        self._zygote, self._make = None, None
-        os.kill(pid, signal.SIGKILL)  # it may be stopped
-        os.waitpid(pid, 0)
+        os.kill(zygote.pid, signal.SIGKILL)  # it may be stopped
+        os.waitpid(zygote.pid, 0)
+        self._hear()
+        spares = set(self._spares)
+        if self._spares_wanted and zygote.last not in (0, self._newest):
+            spares.add(zygote.last)
+        self._retire(zygote)
+        for pid in spares:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)

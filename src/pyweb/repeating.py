@@ -71,7 +71,8 @@ def repeating(
     keep = {0, 1, 2, *shared, filling.wishes.fileno()}
     if parker is not None:
         keep.add(parker.fileno())
-    return filling, _Forks(repeater, keep, may_be_bare=not service.config.no_bare)
+    config = service.config
+    return filling, _Forks(repeater, keep, config.spares, may_be_bare=not config.no_bare)
 
 
 def lanes(
@@ -144,17 +145,23 @@ class _Forks:
     """See fork_mode.Forks."""
 
     def __init__(
-        self, repeater: _fastserve.Repeater, keep: Collection[int], *, may_be_bare: bool
+        self,
+        repeater: _fastserve.Repeater,
+        keep: Collection[int],
+        spares: int,
+        *,
+        may_be_bare: bool,
     ) -> None:
         self._repeater = repeater
         self._keep = keep
+        self.spares = spares
         self._forker = _fastfork.Forker(repeater, keep)
         # An object that gets between us and libc has data of its own, which a bare child lacks.
         preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
         self.may_be_bare = may_be_bare and not preloaded
 
     def zygote(self) -> _fastzygote.Zygote:
-        return _fastzygote.Zygote(self._repeater, self._keep)
+        return _fastzygote.Zygote(self._repeater, self._keep, self.spares)
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int

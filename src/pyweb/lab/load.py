@@ -40,6 +40,7 @@ from .guards import (
 )
 from .reports import Report, Request, Void, last_line, parse_ab, parse_openloop, parse_wrk
 
+_SPREAD = Path(__file__).parent / "conf" / "spread.lua"
 # A tool that does not end is ended.
 _TOO_LONG = 120.0
 # Connections that others open on this machine meanwhile, beyond a hundredth of the requests.
@@ -65,6 +66,8 @@ class Target:
     size      bytes of its content: another length breaks a guard
     launcher  what the tools are started by (("taskset", "-c", "1")); it comes to them by exec
     piece     the content is these bytes of the file, first and last; None: all
+    files     not `path`, but one of so many by chance, as rungs.Place has them; wrk alone can;
+              0: `path`
     """
 
     port: int
@@ -72,6 +75,7 @@ class Target:
     size: int
     launcher: tuple[str, ...] = ()
     piece: tuple[int, int] | None = None
+    files: int = 0
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -276,7 +280,9 @@ def _wrk(target: Target, seconds: float, concurrency: int, *, closing: bool) -> 
     if closing:
         command += ["-H", "Connection: close"]
     answer = answer_size(target, closing=closing)
-    text, opened = _run([*command, *_fields(target)], target)
+    spread = ["-s", str(_SPREAD)] if target.files else []
+    files = ["--", str(target.files)] if target.files else []
+    text, opened = _run([*command, *spread, *_fields(target), *files], target)
     report = parse_wrk(text)
     check_failures(report)
     check_read(report, answer, concurrency)

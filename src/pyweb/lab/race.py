@@ -21,16 +21,29 @@ from .load import Target
 from .reports import Void
 from .rungs import NAME, Place
 
-LOADS = {"ab": "a connection for each request", "wrk": "connections that are kept"}
+LOADS = {
+    "ab": "a connection for each request",
+    "wrk": "connections that are kept",
+    "close": "wrk, a connection for each request",
+    "open": "an open loop, at half of what each can carry",
+}
+# Of those, which wrk makes.
+BY_WRK = ("wrk", "close")
+_FRACTION = 0.5
 _OURS = "pyweb"
 _RUNGS = {one.name: one for one in (*rungs.LADDER, *rungs.SWITCHES, *rungs.APART)}
 # For children that are ending when the load has ended.
 _REST = 0.1
+# Of clients.
+_SHARE = 0.99
+# Files, of which each is to be asked for before: the slowest do so many in a second.
+_A_SECOND = 500
 
 
 @dataclass(frozen=True)
 class Load:
-    """`piece`: bytes of the file that are asked for, first and last; None: the whole."""
+    """`concurrency`: clients; in an open loop, those by whom it was found what a server can carry.
+    `piece`: bytes of the file that are asked for, first and last; None: the whole."""
 
     tool: str
     concurrency: int
@@ -44,26 +57,42 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Entrant:
+    """`server`: see `is_known`; `place`: what it serves. `name`: in the answer."""
+
+    name: str
+    server: str
+    place: Place
+
+
+@dataclass
 class _Runner:
-    """`family`: pids of all its processes."""
+    """`family`: pids of all its processes. `carries`: see load.saturation; None: not asked for."""
 
     port: int
     family: Callable[[], list[int]]
+    place: Place
+    carries: loads.Run | None = None
+    turns: int = 0
 
 
 @dataclass
 class Race:
-    """`rates` and `cpu`: server -> block -> requests/s, and CPU us a request, of the server's side.
-    `size`: bytes of an answer's content. `failures`: a line for each run that has no figure."""
+    """`rates` and `cpu`: server -> block -> requests/s, and CPU us a request, of the server's side;
+    `waits`: what 99 of 100 clients waited at most (s), where the tool tells. `first`: from its
+    start until it had answered for the first time (s). `size`: bytes of an answer's content.
+    `failures`: a line for each run that has no figure."""
 
     size: int
     rates: dict[str, dict[int, float]] = field(default_factory=dict)
     cpu: dict[str, dict[int, float]] = field(default_factory=dict)
+    waits: dict[str, dict[int, float]] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
 
     def as_data(self, load: Load) -> dict[str, Any]:
-        """For JSON: an interval is [value, low, high]; requests/s, us, bytes/s. `ratio` and
-        `cpu_ratio`: to the first."""
+        """For JSON: an interval is [value, low, high]; requests/s, us, bytes/s, ms. `ratio` and
+        the like: to the first."""
         first = next(iter(self.rates))
         return {
             "about": load.about,
@@ -77,6 +106,13 @@ class Race:
                         statistics.shared_ratio(self.cpu[first], self.cpu[name])
                     ),
                     "bytes": statistics.median_list([one * self.size for one in rates.values()]),
+                    "p99_ms": statistics.median_list(
+                        [one * 1000 for one in self.waits.get(name, {}).values()]
+                    ),
+                    "p99_ratio": statistics.listed(
+                        statistics.shared_ratio(self.waits.get(first, {}), self.waits.get(name, {}))
+                    ),
+                    "first_s": self.first.get(name),
                     "failures": self.failures.get(name, []),
                 }
                 for name, rates in self.rates.items()
@@ -92,13 +128,23 @@ def is_known(name: str) -> bool:
     return name in known() or name.split()[:1] == [_OURS]
 
 
+def entrants(place: Place, names: Sequence[str], files: Sequence[int] = ()) -> list[Entrant]:
+    """Each server; of several numbers of files, with each."""
+    places = [place.of_files(count) if count else place for count in files or (0,)]
+    return [
+        Entrant(f"{name}, {one.files} files" if one.files else name, name, one)
+        for name in names
+        for one in places
+    ]
+
+
 @contextlib.contextmanager
 def _running(name: str, place: Place, number: int) -> Iterator[_Runner]:
     """Failed, build.CannotBuild."""
     if name in peers.BY_NAME:
         workers = len(os.sched_getaffinity(0))
         with guests.running(peers.BY_NAME[name], place, workers) as guest:
-            yield _Runner(guest.port, guest.family)
+            yield _Runner(guest.port, guest.family, place)
         return
     if name in _RUNGS:
         command = _RUNGS[name].command(place)  # pyweb among them, as it is
@@ -106,27 +152,41 @@ def _running(name: str, place: Place, number: int) -> Iterator[_Runner]:
         log = str(place.directory / f"access{number}.log")
         command = rungs.pyweb("--access-log", log, *shlex.split(name)[1:])(place)
     with servers.running(command, cpu=None) as server:
-        yield _Runner(server.port, server.family)
+        yield _Runner(server.port, server.family, place)
 
 
 def measure(
-    place: Place, names: Sequence[str], load: Load, blocks: int, tick: Callable[[str], None]
+    all_of_them: Sequence[Entrant], load: Load, blocks: int, tick: Callable[[str], None]
 ) -> Race:
     """Failed, build.CannotBuild: one doesn't start. Missing: the load's tool."""
-    size = load.piece[1] - load.piece[0] + 1 if load.piece else place.size
+    size = load.piece[1] - load.piece[0] + 1 if load.piece else all_of_them[0].place.size
+    names = [one.name for one in all_of_them]
     found = Race(size, {name: {} for name in names}, {name: {} for name in names})
     with contextlib.ExitStack() as stack:
-        all_of_them = [
-            stack.enter_context(_running(name, place, number)) for number, name in enumerate(names)
-        ]
-        for one in all_of_them:  # what is done once is done before
+        runners = []
+        for number, one in enumerate(all_of_them):
+            begin = time.monotonic()
+            runners.append(stack.enter_context(_running(one.server, one.place, number)))
             with contextlib.suppress(Void):
-                _run(one, load, size, 0.2)
+                loads.answer(_target(runners[-1], load, size))
+                found.first[one.name] = time.monotonic() - begin
+        for runner in runners:
+            _warm(runner, load, size)
         for block in range(blocks):
             for number in statistics.turns(len(names), block):
-                _take_turn(all_of_them[number], names[number], load, block, found)
+                _take_turn(runners[number], names[number], load, block, found)
                 tick(names[number])
     return found
+
+
+def _warm(one: _Runner, load: Load, size: int) -> None:
+    """What is done once is done before."""
+    with contextlib.suppress(Void):
+        if load.tool == "open":
+            target = _target(one, load, size)
+            one.carries = loads.saturation(target, concurrency=load.concurrency)
+        else:
+            _run(one, load, size, 1 + one.place.files / _A_SECOND)
 
 
 def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> None:
@@ -141,10 +201,27 @@ def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> 
     found.rates[name][block] = run.rate
     # Of the smallest there is no measure: a tick is 10 ms where children are waited for.
     found.cpu[name][block] = max(used, 1e-9) * 1e6 / run.requests
+    if _SHARE in run.latency:
+        found.waits.setdefault(name, {})[block] = run.latency[_SHARE]
+
+
+def _target(one: _Runner, load: Load, size: int) -> Target:
+    return Target(one.port, f"/{NAME}", size, piece=load.piece, files=one.place.files)
 
 
 def _run(one: _Runner, load: Load, size: int, seconds: float) -> loads.Run:
-    target = Target(one.port, f"/{NAME}", size, piece=load.piece)
+    """Missing, Void, build.CannotBuild."""
+    target = _target(one, load, size)
     if load.tool == "ab":
         return loads.ab_for(target, seconds=seconds, concurrency=load.concurrency)
-    return loads.wrk(target, seconds=seconds, concurrency=load.concurrency)
+    if load.tool == "wrk":
+        return loads.wrk(target, seconds=seconds, concurrency=load.concurrency)
+    if load.tool == "close":
+        return loads.wrk_closing(target, seconds=seconds, concurrency=load.concurrency)
+    if one.carries is None:
+        raise Void("it is not known what it can carry")
+    program = one.place.programs.program("openloop")
+    one.turns += 1
+    return loads.latency_at(
+        _FRACTION, one.carries, target, program, seconds=seconds, seed=one.turns
+    )

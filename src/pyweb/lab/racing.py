@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the first is what the others are compared to; 'pyweb OPTIONS', or one of: "
         + ", ".join(race.known()),
     )  # fmt: skip
-    parser.add_argument("--load", choices=tuple(race.LOADS), default="ab",
-                        help="ab: a connection for each request; wrk: kept [ab]")  # fmt: skip
+    told = "; ".join(f"{name}: {about}" for name, about in race.LOADS.items())
+    parser.add_argument("--load", choices=tuple(race.LOADS), default="ab", help=f"{told} [ab]")
     parser.add_argument("--concurrency", type=int, default=50, metavar="N", help="clients [50]")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S",
                         help="of a run [2]; ab knows whole ones only")  # fmt: skip
@@ -33,6 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the file, as 10M [1320]")  # fmt: skip
     parser.add_argument("--range", type=_piece, dest="piece", metavar="FIRST-LAST",
                         help="bytes that are asked for [the whole]")  # fmt: skip
+    parser.add_argument("--files", type=_counts, default=(), metavar="N,N",
+                        help="each server with each of these numbers of files, which are asked for"
+                        " by chance; --load wrk or close")  # fmt: skip
 
 
 def _servers(text: str) -> tuple[str, ...]:
@@ -61,16 +64,25 @@ def _piece(text: str) -> tuple[int, int]:
     return _bytes(first), _bytes(last)
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
+        raise argparse.ArgumentTypeError(f"{text}: numbers of files, as 10,1000")
+    return tuple(dict.fromkeys(map(int, text.split(","))))
+
+
 def run(session: Session) -> Answer:
     options = session.options
     place = session.place.of_size(options.size) if options.size else session.place
     piece = options.piece
     if piece and not piece[0] <= piece[1] < place.size:
         raise Unusable(f"--range: {piece[0]} to {piece[1]} of {place.size} bytes; see --size")
+    if options.files and options.load not in race.BY_WRK:
+        raise Unusable("--files: only wrk asks for many; see --load")
     load = race.Load(options.load, options.concurrency, options.seconds, piece)
     blocks = session.plan().blocks
-    with session.progress(blocks * len(options.servers)) as tick:
-        found = race.measure(place, options.servers, load, blocks, tick)
+    all_of_them = race.entrants(place, options.servers, options.files)
+    with session.progress(blocks * len(all_of_them)) as tick:
+        found = race.measure(all_of_them, load, blocks, tick)
     answer = found.as_data(load)
     session.console.print(_table(answer))
     for name, row in answer["rows"].items():
@@ -83,10 +95,15 @@ def run(session: Session) -> Answer:
 def _table(answer: Answer) -> Table:
     table = Table("server", title=answer["about"])
     first = next(iter(answer["rows"]))
-    for name in ("requests/s", f"x {first}", "MB/s", "CPU us a request", f"x {first}"):
+    columns = ("requests/s", f"x {first}", "MB/s", "CPU us a request", f"x {first}", "p99 ms",
+               f"x {first}", "first answer s")  # fmt: skip
+    for name in columns:
         table.add_column(name, justify="right")
     for name, row in answer["rows"].items():
-        ratio, used, sent = (estimate(row[key]) for key in ("ratio", "cpu_ratio", "bytes"))
+        ratio, used, sent, waits = (
+            estimate(row[key]) for key in ("ratio", "cpu_ratio", "bytes", "p99_ratio")
+        )
+        first_answer = row["first_s"]
         table.add_row(
             name,
             us(estimate(row["rate"])),
@@ -94,5 +111,8 @@ def _table(answer: Answer) -> Table:
             us(sent.scaled(1e-6) if sent else None),
             us(estimate(row["cpu_us"])),
             times(used) if used else "-",
+            us(estimate(row["p99_ms"])),
+            times(waits) if waits else "-",
+            f"{first_answer:.2f}" if first_answer is not None else "-",
         )
     return table

@@ -20,32 +20,55 @@ _PACKAGE = str(Path(__file__).parent.parent.parent)
 # What is served: the file of the project's other measurements.
 NAME, SIZE = "page.txt", 1320
 _PIECE = 1 << 20
+# Of many files, so many in a directory; spread.lua knows both.
+_DIRECTORY = 1000
+MANY = "d{directory:03}/{number:06}.txt"
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a ladder is measured: the file that is served, its programs, the interpreter, and the
-    directory that has pyweb for it."""
+    directory that has pyweb for it. `files`: so many more of the same content are beside it."""
 
     directory: Path
     programs: Programs
     python: str = sys.executable
     package: str = _PACKAGE
     size: int = SIZE
+    files: int = 0
+
+    @property
+    def site(self) -> Path:
+        return self.directory / (f"site-{self.files}" if self.files else "site")
 
     @property
     def file(self) -> Path:
-        return self.directory / "site" / NAME
+        return self.site / NAME
+
+    @property
+    def log(self) -> Path:
+        return self.directory / (f"access-{self.files}.log" if self.files else "access.log")
 
     def prepare(self) -> None:
-        self.file.parent.mkdir(exist_ok=True)
+        self.site.mkdir(exist_ok=True)
         with open(self.file, "wb") as file:
             for at in range(0, self.size, _PIECE):
                 file.write(b"x" * min(_PIECE, self.size - at))
+        for number in range(self.files):
+            one = self.site / MANY.format(directory=number // _DIRECTORY, number=number)
+            if number % _DIRECTORY == 0:
+                one.parent.mkdir(exist_ok=True)
+            one.write_bytes(b"x" * self.size)
 
     def of_size(self, size: int) -> Place:
         """The same, with a file of so many bytes."""
         other = replace(self, size=size)
+        other.prepare()
+        return other
+
+    def of_files(self, files: int) -> Place:
+        """The same, in a directory that has so many more."""
+        other = replace(self, files=files)
         other.prepare()
         return other
 
@@ -103,9 +126,16 @@ def pyweb(*options: str, prelude: str = "") -> Callable[[Place], Command]:
     costs with it."""
 
     def command(place: Place) -> Command:
-        log = str(place.directory / "access.log")
         start = ["-m", "pyweb"] if not prelude else ["-c", _planted(prelude)]
-        words = [place.python, *start, "0", "-d", str(place.file.parent), "--access-log", log]
+        words = [
+            place.python,
+            *start,
+            "0",
+            "-d",
+            str(place.file.parent),
+            "--access-log",
+            str(place.log),
+        ]
         return family_command([*words, *options])
 
     return command
