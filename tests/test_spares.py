@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import resource
 import select
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from cases import H, get
-from conftest import PATIENCE, ServeFixture, Server, children_of, name_of, state_of, until
+from conftest import PATIENCE, ServeFixture, Server, children_of, name_of, need, state_of, until
 from test_cli import run
 from twins import Twins, everything, pair
 from unprivileged import as_nobody
@@ -287,6 +289,23 @@ def test_the_zygote_goes_while_there_is_much_to_do(
     assert statuses == [200] * 160
     assert f"reason 93: zygote {zygote}" in server.stderr()
     until(lambda: len(spares_of(server)) == 2, "spares of another")
+
+
+def test_many_at_once(serve: ServeFixture) -> None:
+    """More than there are: some take an order before the zygote has told of them."""
+    need("ab")
+    server = serve("--spares", "3", "--access-log", "off")
+    filled(server, 3)
+    url = f"http://127.0.0.1:{server.port}/hello.txt"
+    done = subprocess.run(
+        ["ab", "-q", "-n", "4000", "-c", "40", url], capture_output=True, text=True, check=True
+    )
+    assert "Failed requests:        0" in done.stdout
+    until(lambda: not server.children(), "the end of all who served")
+    until(lambda: len(spares_of(server)) == 3, "spares")
+    assert "reason" not in server.stderr()
+    assert server.stop() == 0
+    assert re.search(r"stopped: 4\d\d\d connections served, 0 refused, 0 cut", server.stderr())
 
 
 def test_a_log_that_is_opened_anew_is_theirs_too(serve: ServeFixture, tmp_path: Path) -> None:

@@ -345,6 +345,7 @@ cdef class Lane:
     cdef long long most_requests
     cdef long long most_connections
     cdef Guest newcomer
+    cdef bint has_all         # of what was received: there was no more
     cdef unsigned char body[32768]
 
     def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, orders,
@@ -463,6 +464,7 @@ cdef class Lane:
         if got <= 0:
             return self.end(fd)
         self.x.size = <int>got
+        self.has_all = got < MAX_HEAD
         self.mark(fd, BEGUN)
         self.aim(fd)
         return self.answer(fd)
@@ -481,7 +483,9 @@ cdef class Lane:
                 return NOTHING if self.keep_sending(fd) else IS_OWED
             guest.requests += 1
             if verdict == DONE:
-                return self.part(fd)
+                # Who has asked for the end has sent all; what comes all the same, while a small
+                # answer leaves, could as well come a moment later.
+                return self.end(fd) if self.has_all else self.part(fd)
             self.x.size -= self.x.head_size
             if not self.x.size:
                 guest.until = self.x.began + self.idle

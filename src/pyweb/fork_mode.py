@@ -297,6 +297,8 @@ class ForkMode:
         as if one had."""
         self._meet()
         for pid, code, usage in ended_children():
+            if pid not in self._children:
+                self._meet()  # it has told meanwhile who it is
             if pid in self._children:
                 self._bury(pid, code, usage)
             elif not self._bury_helper(pid, code, usage) and len(self._nursery):
@@ -305,11 +307,13 @@ class ForkMode:
             self._unknown.clear()
 
     def _bury_helper(self, pid: int, code: int, usage: struct_rusage) -> bool:
+        helpers = (self._dispatching, self._filling)
+        if any(one and one.bury(pid, code, usage, self._obituaries) for one in helpers):
+            return True
         if self._nursery.bury(pid, code, usage, self._obituaries):
             self._meet()
             return True
-        helpers = (self._dispatching, self._filling)
-        return any(one and one.bury(pid, code, usage, self._obituaries) for one in helpers)
+        return False
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)

@@ -78,6 +78,10 @@ class Nursery(Generic[Child]):
         self._known: list[tuple[int, Child]] = []
         self._newest = 0  # the zygote's newest child, when that has been told
         self._spares: set[int] = set()
+        # The zygote tells of a spare after it has forked it: it may have taken an order before,
+        # or be dead.
+        self._early: set[int] = set()
+        self._gone: set[int] = set()
         self._retired: set[int] = set()
 
     def __len__(self) -> int:
@@ -111,12 +115,24 @@ class Nursery(Generic[Child]):
             if ticket:
                 self._know(ticket, pid)
             else:
-                self._spares.add(pid)
+                self._meet_spare(zygote, pid)
             if pid == zygote.last:
                 self._newest = pid
 
+    def _meet_spare(self, zygote: Zygote, pid: int) -> None:
+        if pid in self._gone:
+            zygote.want_more()
+        elif pid not in self._early:
+            self._spares.add(pid)
+        self._early.discard(pid)
+        self._gone.discard(pid)
+
     def _know(self, ticket: int, pid: int) -> None:
-        self._spares.discard(pid)
+        if self._spares_wanted and pid > 0:
+            if pid not in self._spares:
+                self._early.add(pid)
+            self._spares.discard(pid)
+            self._gone.discard(pid)
         if ticket in self._asked:
             self._known.append((pid, self._asked.pop(ticket)[0]))
 
@@ -172,6 +188,8 @@ class Nursery(Generic[Child]):
         """One that has taken an order has told so first, and is none any more."""
         self._hear()
         if pid not in self._spares:
+            if self._spares_wanted:
+                self._gone.add(pid)
             return False
         self._spares.discard(pid)
         self._journal.say_often(
@@ -197,6 +215,8 @@ class Nursery(Generic[Child]):
         """It is closed; its spares leave, and it, if it lives."""
         self._retired |= self._spares
         self._spares.clear()
+        self._early.clear()
+        self._gone.clear()
         zygote.close()
         self._zygote = None
         self._newest = 0
