@@ -829,6 +829,7 @@ def test_what_a_dead_zygote_has_told_is_heard(twins: Twins) -> None:
         assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0, 7)
         assert everything(near).endswith(b"hello, world\n")
         until(lambda: state_of(zygote.last) == "Z", "its child to end")
+        assert select.select([zygote.fileno()], [], [], PATIENCE)[0]
         os.kill(zygote.pid, signal.SIGSTOP)
         assert zygote.order(far.fileno(), b"127.0.0.1", twins.slot.at, 0, 0, 0, 7)
         os.kill(zygote.pid, signal.SIGKILL)

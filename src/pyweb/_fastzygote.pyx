@@ -392,9 +392,9 @@ cdef class Zygote:
         give_times(&order.times)
         return bool(kernel_send_descriptor(self.way.fileno(), sock, &order, sizeof(Order)))
 
-    def told(self):
-        """(ticket, pid) of each child since the last time. Ticket 0: it is spare. Below 0: -errno,
-        there is none."""
+    def told(self, int most=0):
+        """(ticket, pid) of each child since the last time; of so many at the most, but for 0.
+        Ticket 0: it is spare. Below 0: -errno, there is none."""
         cdef Said said
         cdef Py_ssize_t got
         cdef int way = self.way.fileno()
@@ -405,6 +405,8 @@ cdef class Zygote:
                 self.is_over = got == 0
                 return found
             found.append((said.ticket, said.pid))
+            if len(found) == most:
+                return found
 
     def want_more(self):
         """A spare has died."""

@@ -143,8 +143,8 @@ class ForkMode:
     def tend(self) -> float | None:
         """Children are forked when they are wanted; one that stays long has its losses told."""
         now = time.monotonic()
-        due = self._nursery.tend()
         self._meet()
+        due = self._nursery.tend()
         if self._returned:
             due = now  # they wait for the next round
         if not self._children:

@@ -74,8 +74,7 @@ class Master:
             self._stamps.waits()
             ready = self._poll.poll(patience)
             self._stamps.woke()
-            self._obey()
-            self._mode.reap()
+            self._obey([fd for fd, _ in ready])
             self._entrance.work(ready)
             self._journal.flush()
             self._publish()
@@ -99,14 +98,18 @@ class Master:
 
     # Orders.
 
-    def _obey(self) -> None:
+    def _obey(self, ready: list[int]) -> None:
         """SIGTERM for this process alone, an order, or a supervisor that is gone: each is heard
-        as often as it comes, and drains once."""
-        if self._signals.read() - {signal.SIGCHLD} and self._stop_at is None:
+        as often as it comes, and drains once. Who has ended is reaped first: what it had may be
+        given to others now."""
+        heard = self._signals.read() if self._signals.fd in ready else ()
+        if heard and heard != {signal.SIGCHLD} and self._stop_at is None:
             self._channel.say(LEAVING)
             self._drain()
-        if not self._channel.gone:
+        if self._channel.fd in ready and not self._channel.gone:
             self._hear()
+        if signal.SIGCHLD in heard:
+            self._mode.reap()
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self._end_children()
 

@@ -54,7 +54,7 @@ class Zygote(Protocol):
         ticket: int,
         /,
     ) -> bool: ...
-    def told(self) -> list[tuple[int, int]]: ...
+    def told(self, most: int, /) -> list[tuple[int, int]]: ...
     def want_more(self) -> None: ...
     def end_orders(self) -> None: ...
     def fileno(self) -> int: ...
@@ -103,15 +103,17 @@ class Nursery(Generic[Child]):
 
     def told(self) -> list[tuple[int, Child]]:
         """Those that are known now, by their pids. Below 0, -errno: there is no such child."""
-        self._hear()
+        if self._asked:
+            self._hear()
         found, self._known = self._known, []
         return found
 
     def _hear(self) -> None:
+        """All that has been told; where there are no spares no more than has been asked."""
         zygote = self._zygote
         if zygote is None:
             return
-        for ticket, pid in zygote.told():
+        for ticket, pid in zygote.told(0 if self._spares_wanted else len(self._asked)):
             if ticket:
                 self._know(ticket, pid)
             else:
@@ -143,7 +145,6 @@ class Nursery(Generic[Child]):
         when to ask again."""
         if self._zygote is None:
             return self._start()
-        self._hear()
         if not self._asked:
             return None
         due = next(iter(self._asked.values()))[1] + _SILENCE

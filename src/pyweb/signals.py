@@ -22,6 +22,8 @@ FOR_THE_SUPERVISOR = (
     signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN,
     signal.SIGTTOU,
 )  # fmt: skip
+# Read at once.
+_MANY = 512
 
 
 class SignalPipe:
@@ -45,7 +47,7 @@ class SignalPipe:
         """The signals that have come since."""
         # In this order: a signal that comes in between is kept, and at worst wakes us for nothing.
         try:
-            while os.read(self.fd, 512):
+            while len(os.read(self.fd, _MANY)) == _MANY:
                 pass
         except BlockingIOError:
             pass

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import guests, peers, rungs, servers, statistics, usage
+from . import guests, machine, peers, rungs, servers, statistics, usage
 from . import load as loads
 from .load import Target
 from .reports import Void
@@ -25,7 +25,7 @@ LOADS = {
     "ab": "a connection for each request",
     "wrk": "connections that are kept",
     "close": "wrk, a connection for each request",
-    "open": "an open loop, at half of what each can carry",
+    "open": "an open loop, at half of what each can carry on one CPU",
 }
 # Of those, which wrk makes.
 BY_WRK = ("wrk", "close")
@@ -51,6 +51,12 @@ class Load:
     piece: tuple[int, int] | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Servers have a CPU and their client another: where they share them the client is late
+        itself."""
+        return self.tool == "open"
+
+    @property
     def about(self) -> str:
         asked = f", bytes {self.piece[0]} to {self.piece[1]}" if self.piece else ""
         return f"{self.tool}, {self.concurrency} at a time: {LOADS[self.tool]}{asked}"
@@ -67,12 +73,14 @@ class Entrant:
 
 @dataclass
 class _Runner:
-    """`family`: pids of all its processes. `carries`: see load.saturation; None: not asked for."""
+    """`family`: pids of all its processes. `carries`: see load.saturation; None: not asked for.
+    `client`: the CPU for who loads it; None: any."""
 
     port: int
     family: Callable[[], list[int]]
     place: Place
     carries: loads.Run | None = None
+    client: int | None = None
     turns: int = 0
 
 
@@ -160,13 +168,17 @@ def measure(
 ) -> Race:
     """Failed, build.CannotBuild: one doesn't start. Missing: the load's tool."""
     size = load.piece[1] - load.piece[0] + 1 if load.piece else all_of_them[0].place.size
+    cpus = machine.server_cpu_and_client_cpu() if load.is_open else (None, None)
     names = [one.name for one in all_of_them]
     found = Race(size, {name: {} for name in names}, {name: {} for name in names})
     with contextlib.ExitStack() as stack:
         runners = []
         for number, one in enumerate(all_of_them):
             begin = time.monotonic()
-            runners.append(stack.enter_context(_running(one.server, one.place, number)))
+            with machine.pinned(cpus[0]):
+                runner = stack.enter_context(_running(one.server, one.place, number))
+            runner.client = cpus[1]
+            runners.append(runner)
             with contextlib.suppress(Void):
                 loads.answer(_target(runners[-1], load, size))
                 found.first[one.name] = time.monotonic() - begin
@@ -182,7 +194,7 @@ def measure(
 def _warm(one: _Runner, load: Load, size: int) -> None:
     """What is done once is done before."""
     with contextlib.suppress(Void):
-        if load.tool == "open":
+        if load.is_open:
             target = _target(one, load, size)
             one.carries = loads.saturation(target, concurrency=load.concurrency)
         else:
@@ -206,7 +218,9 @@ def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> 
 
 
 def _target(one: _Runner, load: Load, size: int) -> Target:
-    return Target(one.port, f"/{NAME}", size, piece=load.piece, files=one.place.files)
+    launcher = ("taskset", "-c", str(one.client)) if one.client is not None else ()
+    files = one.place.files
+    return Target(one.port, f"/{NAME}", size, launcher, piece=load.piece, files=files)
 
 
 def _run(one: _Runner, load: Load, size: int, seconds: float) -> loads.Run:
