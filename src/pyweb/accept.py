@@ -300,6 +300,8 @@ class Acceptor:
             self._grow_up(fd).sock.close()
 
     def _park_silent(self) -> None:
+        if not self._young:
+            return
         now = time.monotonic()
         for fd in [fd for fd, one in self._young.items() if one.since + _YOUTH <= now]:
             self._park(self._grow_up(fd))
@@ -356,6 +358,8 @@ class Acceptor:
     def _serve_waiting(self) -> None:
         while self._waiting and self._start(self._waiting[0]):
             self._waiting.popleft()
+        if not self._waiting:
+            return
         now = time.monotonic()
         while self._waiting and self._waiting[0].since + self._config.timeout_queue <= now:
             failed = self._mode.count() < self._config.max_connections

@@ -23,6 +23,7 @@ class Account:
         self._mode = mode
         self._entrance = entrance
         self._refusals = refusals
+        self._published: tuple[tuple[int, int], ...] = ((-1, 0),) * 5
 
     def describe(
         self, config: Config, urls: Iterable[str], directory: str, words: Iterable[tuple[str, str]]
@@ -41,9 +42,15 @@ class Account:
         )
 
     def publish(self) -> None:
-        board, mode = self._board, self._mode
-        board.set(SERVED, mode.served)
-        board.set(CUT, mode.cut)
-        board.set(REFUSED, self._refusals.count + mode.refused)
-        board.set(LOST, mode.lost_lines + self._refusals.lost_lines)
-        board.set(WAITING, self._entrance.waiting())
+        mode, refusals = self._mode, self._refusals
+        counts = (
+            (SERVED, mode.served),
+            (CUT, mode.cut),
+            (REFUSED, refusals.count + mode.refused),
+            (LOST, mode.lost_lines + refusals.lost_lines),
+            (WAITING, self._entrance.waiting()),
+        )
+        for one, before in zip(counts, self._published, strict=True):
+            if one != before:
+                self._board.set(*one)
+        self._published = counts

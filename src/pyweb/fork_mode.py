@@ -230,6 +230,8 @@ class ForkMode:
 
     def _meet(self) -> None:
         """The children whose pids the zygote has told."""
+        if not self._nursery:
+            return
         for pid, one in self._nursery.told():
             if pid > 0:
                 self._know(pid, one)
@@ -282,12 +284,16 @@ class ForkMode:
 
     def crashes(self) -> list[Crash]:
         """Since the last time. Their sockets belong to who asks."""
+        if not self._crashes:
+            return []
         found, self._crashes = self._crashes, []
         return found
 
     def returned(self) -> list[Returned]:
         """Handed back since the last time: they need another process. Their sockets belong to who
         asks."""
+        if not self._returned:
+            return []
         found, self._returned = self._returned, []
         self._needs_python.update(one.sock.fileno() for one in found)
         return found
@@ -301,9 +307,9 @@ class ForkMode:
                 self._meet()  # it has told meanwhile who it is
             if pid in self._children:
                 self._bury(pid, code, usage)
-            elif not self._bury_helper(pid, code, usage) and len(self._nursery):
+            elif not self._bury_helper(pid, code, usage) and self._nursery:
                 self._unknown[pid] = code, usage  # it has ended before the zygote could tell
-        if not len(self._nursery):
+        if not self._nursery:
             self._unknown.clear()
 
     def _bury_helper(self, pid: int, code: int, usage: struct_rusage) -> bool:

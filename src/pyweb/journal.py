@@ -155,6 +155,8 @@ class Journal:
 
     def flush(self, *, at_once: bool = False) -> None:
         """Say what say_often has held back for a second."""
+        if not self._seen:
+            return
         now = time.monotonic()
         for text, seen in self._seen.items():
             if seen[1] and (at_once or now - seen[0] >= 1):
@@ -166,6 +168,8 @@ class Journal:
 
     def next_flush(self) -> float | None:
         """When (monotonic) something that is held back may be said."""
+        if not self._seen:
+            return None
         return min((seen[0] + 1 for seen in self._seen.values() if seen[1]), default=None)
 
 

@@ -88,6 +88,9 @@ class Nursery(Generic[Child]):
         """Children that were asked for, and are not known yet."""
         return len(self._asked) + len(self._known)
 
+    def __bool__(self) -> bool:
+        return bool(self._asked or self._known)
+
     # Asking.
 
     def ask(self, child: Child, order: Order) -> bool:

@@ -110,6 +110,8 @@ class Refusals:
 
     def expired(self) -> list[int]:
         """Close those whose time is over; gives their descriptors, to be polled no more."""
+        if not self._lingering:
+            return []
         now = time.monotonic()
         over = [fd for fd, one in self._lingering.items() if one.until <= now]
         for fd in over:
@@ -117,7 +119,9 @@ class Refusals:
         return over
 
     def next_deadline(self) -> float | None:
-        return min((one.until for one in self._lingering.values()), default=None)
+        if not self._lingering:
+            return None
+        return min(one.until for one in self._lingering.values())
 
     def close(self) -> None:
         for fd in list(self._lingering):

@@ -107,7 +107,10 @@ class Scoreboard:
 
     def set(self, word: int, value: int) -> None:
         """Sums of what others told may be anything: too much is shown as the most."""
-        self._words[word] = max(-_GREATEST, min(value, _GREATEST))
+        try:
+            self._words[word] = value
+        except ValueError:
+            self._words[word] = _GREATEST if value > 0 else -_GREATEST
 
     def describe(self, about: Iterable[tuple[str, str]]) -> None:
         """What doesn't change: keys (a key may come again) and values, on a line each."""
