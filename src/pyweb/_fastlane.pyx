@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
-    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, WELL, WHILE, Exchange, Peer, Repeater, Times, conclude,
+    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, PIECE, WELL, WHILE, Exchange, Peer, Repeater, Times, conclude,
     exchange, has_unread, is_sent, keep_time,
     let_little_wait, let_much_wait, send_on)
 from pyweb import handed, ledger, scoreboard, shares
@@ -550,7 +550,7 @@ cdef class Lane:
         self.x.sock, self.x.file, self.x.sent = fd, one.file, one.sent
         self.x.entry.header_size = one.header_size
         self.x.entry.offset, self.x.entry.count = one.offset, one.count
-        done = send_on(&self.x)
+        done = send_on(&self.x, PIECE)
         one.sent = self.x.sent
         if done < 0:
             return IS_OWED

@@ -38,7 +38,6 @@ cdef extern from *:
     #endif
 
     #define PYWEB_SMALL_BODY 32768
-    #define PYWEB_PIECE (512 << 10)
 
     /* Through the vDSO, unless there is no C library that knows it. */
     static int pyweb_has_libc = 1;
@@ -213,11 +212,10 @@ cdef extern from *:
     }
 
     /* 0: not now. -1: the client is gone; -2: the file is shorter than it was. */
-    static long long pyweb_send_piece(int sock, int file, off_t offset, long long count) {
+    static long long pyweb_send_piece(int sock, int file, off_t offset, size_t count) {
         ssize_t moved = -ENOSYS;
     #if defined(__linux__)
-        do moved = kernel_sendfile(sock, file, &offset,
-                                   count < PYWEB_PIECE ? (size_t)count : PYWEB_PIECE);
+        do moved = kernel_sendfile(sock, file, &offset, count);
         while (moved == -EINTR);
     #endif
         return moved > 0 ? moved : moved == 0 ? -2
@@ -413,7 +411,7 @@ cdef extern from *:
     long long pyweb_send_before_more(int sock, const void *data, size_t size) nogil
     void pyweb_let_wait(int sock, int bytes) nogil
     void pyweb_let_sending_wait(int sock, long long patience) nogil
-    long long pyweb_send_piece(int sock, int file, long long offset, long long count) nogil
+    long long pyweb_send_piece(int sock, int file, long long offset, size_t count) nogil
     int pyweb_has_signal() nogil
     long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
     void pyweb_wish(int way, const void *head, size_t size) nogil
@@ -700,7 +698,7 @@ cdef int respond_large(Exchange *x) noexcept nogil:
     x.sent = pyweb_send_before_more(x.sock, x.header, x.entry.header_size)
     if x.mark:
         # Others must not wait for this one.
-        return AGAIN if send_on(x) > 0 and is_sent(x) else OWED
+        return AGAIN if send_on(x, PIECE) > 0 and is_sent(x) else OWED
     if x.sent == x.entry.header_size and send_in_peace(x):
         return AGAIN
     let_little_wait(x)
@@ -733,7 +731,7 @@ cdef int send_by_deadline(Exchange *x) noexcept nogil:
     cdef int done
     while not is_sent(x):
         before = x.sent
-        done = send_on(x)
+        done = send_on(x, STEP)
         if done < 0:
             return x.ground.file_shrank if done == SHRANK else x.ground.client_reset
         if pyweb_is_ended():
@@ -761,12 +759,13 @@ cdef int is_sent(const Exchange *x) noexcept nogil:
     return x.sent == x.entry.header_size + x.entry.count
 
 
-cdef int send_on(Exchange *x) noexcept nogil:
+cdef int send_on(Exchange *x, long long most) noexcept nogil:
     """A piece more of a file. 0: not now; -1: the client is gone; SHRANK: the file is shorter."""
     cdef long long at = x.sent - x.entry.header_size
     cdef long long moved = -1
     if at >= 0:
-        moved = pyweb_send_piece(x.sock, x.file, x.entry.offset + at, x.entry.count - at)
+        moved = pyweb_send_piece(x.sock, x.file, x.entry.offset + at,
+                                 <size_t>min(x.entry.count - at, most))
     if moved <= 0:
         return <int>moved
     x.sent += moved
@@ -778,7 +777,7 @@ cdef int send_for_a_while(Exchange *x) noexcept nogil:
     cdef long long before = x.sent
     cdef long long until = pyweb_clock(CLOCK_MONOTONIC) + WHILE
     while not is_sent(x) and pyweb_clock(CLOCK_MONOTONIC) < until:
-        if pyweb_has_signal() or send_on(x) <= 0:
+        if pyweb_has_signal() or send_on(x, STEP) <= 0:
             return 0
         x.slot[SENT] = x.sent
     return is_sent(x) or x.sent - before >= WELL
