@@ -872,6 +872,39 @@ def test_an_idle_connection_is_parked(tmp_path: Path, site: Path) -> None:
     twins.close()
 
 
+@pytest.mark.parametrize("is_well", [True, False], ids=["well", "silent"])
+def test_who_still_takes_a_large_answer_does_not_idle(
+    tmp_path: Path, site: Path, is_well: bool
+) -> None:
+    """Though all of it has left: it is parked when it has been taken, or is taken no more."""
+    size, left = 300_000, [300_000]
+    (site / "large.bin").write_bytes(bytes(size))
+    inbox, way = parking.pair()
+    twins = Twins(site, tmp_path, parker=way.fileno())
+    twins.filler.fill(get(b"/large.bin"))
+    near, far = pair()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * size)
+
+    def take() -> None:
+        while left[0] > 0:
+            time.sleep(0.005)
+            left[0] -= len(near.recv(20_000))
+
+    taker = threading.Thread(target=take)
+    with near, far, inbox, way:
+        near.sendall(get(b"/large.bin"))
+        if is_well:
+            taker.start()
+        assert twins.repeater.serve(far.fileno(), b"10.0.0.1", twins.slot.at, 5) is None
+        assert (left[0] <= 0) == is_well
+        arrival = parking.receive(inbox)
+        assert isinstance(arrival, parking.Arrival)
+        arrival.sock.close()
+        if is_well:
+            taker.join()
+    twins.close()
+
+
 # The memory.
 
 

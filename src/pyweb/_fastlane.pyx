@@ -15,8 +15,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastserve cimport (
-    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, PIECE, WELL, WHILE, Exchange, Peer, Repeater, Times, conclude,
-    exchange, has_unread, is_sent, keep_time,
+    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, PIECE, WELL, WHILE, Exchange, Peer, Repeater, Times,
+    conclude, exchange, has_unread, is_sent, keep_time,
     let_little_wait, let_much_wait, send_on)
 from pyweb import handed, ledger, scoreboard, shares
 

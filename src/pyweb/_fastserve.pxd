@@ -99,6 +99,7 @@ ctypedef struct Exchange:
     long long sent
     int torn                  # the last line of the log was cut short
     int alone
+    int was_large             # the last answer: it may be long on its way
     int reason
     Key key
     unsigned char taken[1024]

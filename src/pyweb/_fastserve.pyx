@@ -112,6 +112,16 @@ cdef extern from *:
         news->signalled = pyweb_has_signal();
     }
 
+    /* Bytes of answers that the client has not taken yet. */
+    static int pyweb_unsent(int sock) {
+        int count = 0;
+    #if defined(TIOCOUTQ)
+        if (kernel_ioctl(sock, TIOCOUTQ, &count) < 0)
+            return 0;
+    #endif
+        return count;
+    }
+
     static void pyweb_pause(int milliseconds) { kernel_poll(NULL, 0, milliseconds); }
 
     static ssize_t pyweb_peek(int sock, void *data, size_t size) {
@@ -412,6 +422,7 @@ cdef extern from *:
     void pyweb_let_wait(int sock, int bytes) nogil
     void pyweb_let_sending_wait(int sock, long long patience) nogil
     long long pyweb_send_piece(int sock, int file, long long offset, size_t count) nogil
+    int pyweb_unsent(int sock) nogil
     int pyweb_has_signal() nogil
     long long pyweb_write(int file, int is_socket, const void *data, size_t size) nogil
     void pyweb_wish(int way, const void *head, size_t size) nogil
@@ -988,8 +999,12 @@ cdef void await_request(const Exchange *x, long long requests, News *news) noexc
     """For a moment; where nobody takes those that idle, on for as long as they may."""
     cdef int signals
     cdef long long left, until
+    cdef int unsent = pyweb_unsent(x.sock) if x.was_large else 0
     pyweb_wait(x.sock, x.ground.lifeline, -1, x.ground.linger, news)
-    if x.ground.parker >= 0 or not goes_on_waiting(x, news):
+    if x.ground.parker >= 0:
+        await_its_end(x, unsent, news)
+        return
+    if not goes_on_waiting(x, news):
         return
     left = (x.ground.idle if requests else x.ground.first) - x.ground.linger * 1_000_000LL
     until = pyweb_clock(CLOCK_MONOTONIC) + left
@@ -1002,6 +1017,16 @@ cdef void await_request(const Exchange *x, long long requests, News *news) noexc
                    <int>min(max(0, left) // 1000000 + 1, 1 << 30), news)
     if signals >= 0:
         close(signals)
+
+
+cdef void await_its_end(const Exchange *x, int unsent, News *news) noexcept nogil:
+    """Megabytes may still stand in the socket: who takes them, and is well, does not idle yet."""
+    cdef int before
+    while unsent and goes_on_waiting(x, news):
+        before, unsent = unsent, pyweb_unsent(x.sock)
+        if before - unsent < WELL * (x.ground.linger * 1_000_000LL) // WHILE:
+            return
+        pyweb_wait(x.sock, x.ground.lifeline, -1, x.ground.linger, news)
 
 
 cdef int goes_on_waiting(const Exchange *x, const News *news) noexcept nogil:
@@ -1018,7 +1043,7 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
     x.ground, x.sock, x.peer, x.slot, x.record, x.alone = ground, sock, peer, slot, record, alone
     x.times, x.mark, x.body = &TIMES, NULL, body
     rest.owed = 0
-    x.torn = x.is_taken = 0
+    x.torn = x.is_taken = x.was_large = 0
     news.said = 0
     while True:
         slot[STATE] = IDLE
@@ -1042,6 +1067,7 @@ cdef int serve(const Ground *ground, int sock, const Peer *peer, long long *slot
             leave_owed(&x, rest)
             return 0
         rest.requests += 1
+        x.was_large = x.entry.count > WELL
         x.record = NULL   # stamps are of the first exchange
         if verdict == DONE:
             return end(&x, record)

@@ -174,7 +174,9 @@ cdef extern from *:
     }
     static void pyweb_become_zygote(void *page) { (void)page; }
     static pid_t pyweb_fork_for_master(pid_t *newest) { (void)newest; return -ENOSYS; }
-    static void pyweb_tell(int way, int pid, unsigned ticket) { (void)way; (void)pid; (void)ticket; }
+    static void pyweb_tell(int way, int pid, unsigned ticket) {
+        (void)way; (void)pid; (void)ticket;
+    }
     static void pyweb_give_way(int gives) { (void)gives; }
     static void pyweb_take_away(int spares) { (void)spares; }
     static int pyweb_wait_for_taken(int way, int spares, int patience) {
