@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
+# One more than there are CPUs: many tests wait.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BIN := $(VENV)/bin
 BUILT_FROM := pyproject.toml setup.py $(wildcard src/pyweb/*.pyx src/pyweb/*.pxd src/pyweb/*.h)
 
@@ -15,7 +17,7 @@ serve: $(VENV)/.serve ## set up what is needed and serve the example site
 	@exec $(BIN)/pyweb $(PORT) example
 
 test: $(VENV)/.test ## set up what is needed and run the tests
-	@$(BIN)/pytest --numprocesses auto --dist worksteal || \
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal || \
 	  { echo 'What failed beside others, once more and alone (a defect fails again):'; \
 	    $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 

@@ -425,12 +425,12 @@ def test_a_small_answer_that_does_not_leave(tmp_path: Path, site: Path) -> None:
     near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     bench.clients.append(near)
     assert bench.lane.add(far.detach(), socket.AF_INET, "127.0.0.1", 0, False, False)
-    near.sendall(get(b"/small") * 40)
+    near.sendall(get(b"/small") * 8)
     bench.turn()
     [(_, _, _, _, requests, data, owed, _)] = bench.left
     assert owed is not None
     assert owed[4] == body
-    count = 40 - requests
+    count = 8 - requests
     assert finished(bench, near, Owed(*owed), data).count(body) == count + requests
     bench.close()
     twins.close()
