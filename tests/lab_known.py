@@ -90,7 +90,7 @@ def ladder() -> dict[str, Any]:
                    "elapsed": {}, "counts": {}},
         "taxes": {
             "wall": about(4000.0, 0.01), "base": about(100.0), "fork": _tax(400.0, 420.0, -30.0),
-            "fork_in_c": about(200.0), "interpreter": _tax(3500.0, 3450.0, 20.0),
+            "fork_inside": about(200.0), "interpreter": _tax(3500.0, 3450.0, 20.0),
             "process": _tax(3800.0, 3850.0, -60.0), "residual": about(-20.0),
             "residual_share": about(-0.005),
             "phases": {name: about(us) for name, us in PHASES.items()}, "fault": about(4.0),

@@ -273,7 +273,7 @@ PARTS: dict[str, Answer] = {
     "taxes": {
         "rungs": {"pyweb": E}, "steps": [],
         "taxes": {
-            "wall": E, "base": E, "fork": TAX, "fork_in_c": E, "interpreter": TAX, "process": TAX,
+            "wall": E, "base": E, "fork": TAX, "fork_inside": E, "interpreter": TAX, "process": TAX,
             "residual": [-1, -2, 1], "residual_share": E, "phases": {"fork": E}, "fault": E,
             "from_parts": E, "minor_faults": 600, "context_switches": 2.5,
         },

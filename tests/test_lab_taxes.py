@@ -233,7 +233,7 @@ def test_ten_lines() -> None:
     assert tell.us(sums.wall) in lines[0]
     assert tell.us(sums.residual) in lines[-1]
     assert tell.percent(sums.share) in lines[-1]
-    for part in (sums.fork.ladder, sums.fork.stamps, sums.interpreter.ladder, sums.in_c,
+    for part in (sums.fork.ladder, sums.fork.stamps, sums.interpreter.ladder, sums.inside,
                  sums.interpreter.stamps, sums.process.ladder, sums.process.stamps):  # fmt: skip
         assert any(tell.us(part) in line for line in lines)
 

@@ -63,7 +63,7 @@ def of_taxes(found: Taxes) -> dict[str, Any]:
         "wall": found.wall.as_list(),
         "base": found.base.as_list(),
         "fork": _of_tax(found.fork),
-        "fork_in_c": found.in_c.as_list(),
+        "fork_inside": found.inside.as_list(),
         "interpreter": _of_tax(found.interpreter),
         "process": _of_tax(found.process),
         "residual": found.residual.as_list(),

@@ -125,7 +125,7 @@ def _of_ladder(answer: Data) -> Iterator[Figure]:
 
 _TAXES = (("fork", "fork tax"), ("interpreter", "interpreter tax"), ("process", "a process each"))
 _PARTS = (
-    ("fork_in_c", "fork tax of a small C process"),
+    ("fork_inside", "fork tax of C inside CPython"),
     ("from_parts", "from parts measured apart"),
     ("residual", "residual"),
 )
@@ -137,7 +137,8 @@ def _of_taxes(taxes: Data) -> Iterator[Figure]:
         for way in ("ladder", "stamps"):
             yield from _figure("taxes", f"{name}, by {way}", US, taxes[key][way], made_of=wall)
     for key, name in _PARTS:
-        yield from _figure("taxes", name, US, taxes[key], made_of=wall)
+        if key in taxes:
+            yield from _figure("taxes", name, US, taxes[key], made_of=wall)
     yield from _figure("taxes", "a page fault of a child", US, taxes["fault"])
     for key, name in (("minor_faults", "page faults"), ("context_switches", "context switches")):
         yield from _figure("taxes", name, COUNT, [taxes[key], None, None], is_timed=False)

@@ -74,7 +74,7 @@ _TAXES = {"fork": "fork tax", "interpreter": "interpreter tax"}
 _PROCESS = {"process": "a process for each connection, against pyweb's pool"}
 _ALONE = {
     "base": "a C server that does not fork",
-    "fork_in_c": "fork in a small C process",
+    "fork_inside": "fork of C from inside CPython",
     "residual": "residual: what no stretch names",
     "from_parts": "the whole, from parts measured apart",
 }

@@ -231,9 +231,7 @@ OWN = (
 )
 
 OTHERS = (
-    _own("pyweb spares", "a process for each connection, forked beforehand", "--mode", "prefork",
-         "--max-connections-per-child", "1", "--workers", "16", "--min-spare", "8", "--max-spare",
-         "24"),
+    _own("pyweb spares", "a process for each connection, forked beforehand", "--spares", "8"),
     Peer(APACHE, "a process of a pool for each connection", _program("apache2", "httpd"),
          "apt install apache2", ("-v",), _apache,
          notes=("a kept connection holds a process, so there are 100, and up to 150",)),

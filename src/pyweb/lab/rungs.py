@@ -178,6 +178,7 @@ SWITCHES: tuple[Rung, ...] = (
     Rung("no-cache", "--cache 0", pyweb("--cache", "0")),
     Rung("no-bare", "--no-bare", pyweb("--no-bare")),
     Rung("no-parking", "--no-parking", pyweb("--no-parking")),
+    Rung("spares", "--spares 8", pyweb("--spares", "8")),
     Rung("no-log", "--access-log off", pyweb("--access-log", "off")),
     Rung("json", "--log-format json", pyweb("--log-format", "json")),
     Rung("per-client", "--per-client 100", pyweb("--per-client", "100")),

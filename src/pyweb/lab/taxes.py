@@ -1,8 +1,8 @@
 """The two taxes and the residual, from a ladder that was measured with and without stamps.
 
-fork tax         what a connection costs because it gets a process of this interpreter's size:
-                 from a C server without fork to the same C, forked from inside CPython
-interpreter tax  what it costs because Python runs: from there to pyweb
+fork tax         what a connection costs because it gets a process: from a C server without fork to
+                 one that forks
+interpreter tax  what it costs because Python runs, or is forked: from there to pyweb
 residual         wall time of a connection of pyweb, less all that is explained
 
 Both taxes in two ways: by wall times without stamps (ladder), and by the stretches of time in
@@ -19,9 +19,11 @@ from .phases import CLIENT, NAMES
 from .rungs import PYWEB
 from .statistics import Estimate
 
-BASE, FORKED, POOL = "c-serve", "c-loop", "prefork"
+BASE, FORKED, POOL = "c-serve", "c-fork-serve", "prefork"
+# The C of FORKED, forked from inside CPython: what pyweb's children cost before there was a zygote.
+INSIDE = "c-loop"
 # The rungs that are needed, and those of them whose stamps are.
-WANTED = (BASE, "c-fork-serve", FORKED, PYWEB, "pyweb again", POOL)
+WANTED = (BASE, FORKED, INSIDE, PYWEB, "pyweb again", POOL)
 STAMPED = (BASE, FORKED, PYWEB, POOL)
 _NOT_THE_SERVERS = (CLIENT, "wake")
 _WORK = tuple(name for name in NAMES if name not in _NOT_THE_SERVERS)
@@ -46,8 +48,8 @@ class Tax:
 
 @dataclass(frozen=True)
 class Taxes:
-    """us a connection; `residual` too, and as a share of `wall`. `in_c`: of the fork tax, what a
-    small process in C has to pay. `process`: pyweb with a process for each connection, against a
+    """us a connection; `residual` too, and as a share of `wall`. `inside`: the fork tax of C that is
+    forked from inside CPython. `process`: pyweb with a process for each connection, against a
     pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured
     apart; `faults`: how many more a child of pyweb has than one in C; `switches`: of the CPU.
     `apart`: `wall`, made up of parts that were measured without pyweb's forks."""
@@ -55,7 +57,7 @@ class Taxes:
     wall: Estimate
     base: Estimate
     fork: Tax
-    in_c: Estimate
+    inside: Estimate
     interpreter: Tax
     process: Tax
     residual: Estimate
@@ -79,7 +81,7 @@ def taxes(found: Measured, fault: Estimate) -> Taxes:
         wall=found.wall(PYWEB),
         base=found.wall(BASE),
         fork=_tax(found, BASE, FORKED),
-        in_c=statistics.difference(found.walls[BASE], found.walls["c-fork-serve"]),
+        inside=statistics.difference(found.walls[BASE], found.walls[INSIDE]),
         interpreter=_tax(found, FORKED, PYWEB),
         process=_tax(found, POOL, PYWEB),
         residual=statistics.median(left),
@@ -103,9 +105,9 @@ def _faults(counts: list[dict[str, float]]) -> float:
 
 
 def _apart(found: Measured, faults: float) -> list[float]:
-    """By block: the fork, from inside CPython but in C; what Python does, in a pool; and what page
-    faults make it cost in a new process. What is missing: os.fork's hooks, Python's share of the
-    accept loop, and whatever else is slower in a process that is new."""
+    """By block: the fork, in C; what a pool does; and what page faults make it cost in a new process.
+    What is missing: Python's accept loop, the way to the zygote, and whatever else is slower in a
+    process that is new."""
     walls = (found.walls[name] for name in (FORKED, POOL, BASE))
     return [fork + pool - base + faults for fork, pool, base in zip(*walls, strict=True)]
 

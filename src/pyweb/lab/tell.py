@@ -180,8 +180,8 @@ def taxes_lines(found: Taxes) -> Iterator[str]:
     wall = found.wall.value
     yield f"wall time of a connection       {us(found.wall)} us: pyweb, mode fork, 1320 bytes"
     yield f"without fork, without Python    {us(found.base)} us: a C server on this machine"
-    small = f"a small C process: {us(found.in_c)}"
-    yield f"fork tax          by ladder     {_of(found.fork.ladder, wall)}; {small}"
+    inside = f"inside CPython: {us(found.inside)}"
+    yield f"fork tax          by ladder     {_of(found.fork.ladder, wall)}; {inside}"
     yield f"                  by stamps     {_of(found.fork.stamps, wall)}: {_word(found.fork)}"
     yield f"interpreter tax   by ladder     {_of(found.interpreter.ladder, wall)}"
     yield (
@@ -197,7 +197,7 @@ def taxes_lines(found: Taxes) -> Iterator[str]:
         f" each: up to {found.faults * found.fault.value / wall:.0%} of it"
     )
     yield (
-        f"from parts measured apart       {us(found.apart)} us: fork in C, Python in a pool,"
+        f"from parts measured apart       {us(found.apart)} us: fork in C, pyweb's pool,"
         f" faults; {1 - found.apart.value / wall:.0%} are left"
     )
     yield f"residual                        {us(found.residual)} us, {percent(found.share)} of it"
