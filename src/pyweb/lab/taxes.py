@@ -48,8 +48,8 @@ class Tax:
 
 @dataclass(frozen=True)
 class Taxes:
-    """us a connection; `residual` too, and as a share of `wall`. `inside`: the fork tax of C that is
-    forked from inside CPython. `process`: pyweb with a process for each connection, against a
+    """us a connection; `residual` too, and as a share of `wall`. `inside`: the fork tax of C that
+    is forked from inside CPython. `process`: pyweb with a process for each connection, against a
     pool. `phases`: of pyweb, by stamps. `fault`: what a page fault of a child costs, measured
     apart; `faults`: how many more a child of pyweb has than one in C; `switches`: of the CPU.
     `apart`: `wall`, made up of parts that were measured without pyweb's forks."""
@@ -105,8 +105,8 @@ def _faults(counts: list[dict[str, float]]) -> float:
 
 
 def _apart(found: Measured, faults: float) -> list[float]:
-    """By block: the fork, in C; what a pool does; and what page faults make it cost in a new process.
-    What is missing: Python's accept loop, the way to the zygote, and whatever else is slower in a
+    """By block: the fork, in C; what a pool does; and what page faults make it cost in a new
+    process. What is missing: Python's accept loop, the way to the zygote, and whatever else is slower in a
     process that is new."""
     walls = (found.walls[name] for name in (FORKED, POOL, BASE))
     return [fork + pool - base + faults for fork, pool, base in zip(*walls, strict=True)]
