@@ -267,6 +267,34 @@ def test_a_spare_that_is_killed_is_replaced(serve: ServeFixture) -> None:
     assert server.ask("/hello.txt").status == 200
 
 
+def test_spares_that_die_one_after_the_other_are_replaced_after_a_pause(
+    serve: ServeFixture,
+) -> None:
+    """What kills one at once would else cost a CPU."""
+    server = serve("--spares", "1")
+    filled(server, 1)
+    seen: set[int] = set()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        for pid in spares_of(server):
+            seen.add(pid)
+            os.kill(pid, signal.SIGKILL)
+    assert 2 <= len(seen) <= 8
+    assert server.ask("/hello.txt").status == 200
+
+
+def test_a_stopped_spare_of_a_dead_zygote_keeps_nobody_waiting(serve: ServeFixture) -> None:
+    server = serve("--spares", "2")
+    stopped, _ = filled(server, 2)
+    os.kill(stopped, signal.SIGSTOP)
+    [zygote] = [one for one in children_of(server.master) if name_of(one) == "pyweb-zygote"]
+    os.kill(zygote, signal.SIGKILL)
+    for _ in range(10):
+        assert server.ask("/hello.txt").status == 200
+    until(lambda: state_of(stopped) == "", "its end")
+    until(lambda: len(spares_of(server)) == 2, "others")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_zygote_goes_while_there_is_much_to_do(
     serve: ServeFixture, number: signal.Signals

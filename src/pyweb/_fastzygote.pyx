@@ -132,21 +132,24 @@ cdef extern from *:
             kernel_call(SYS_kill, kernel_getppid(), SIGCHLD, 0, 0, 0, 0);
     }
 
-    /* sched(7): that there is one spare less shall not stop the one that serves now. */
-    static void pyweb_give_way(int gives) {
+    /* sched(7): that there is one spare less shall not stop the one that serves now. False: we
+       are scheduled in another way, which somebody has chosen. */
+    static int pyweb_change_policy(int from, int to) {
         struct sched_param none = {0};
-        kernel_call(SYS_sched_setscheduler, 0, gives ? SCHED_BATCH : SCHED_OTHER, (long)&none,
-                    0, 0, 0);
+        return kernel_call(SYS_sched_getscheduler, 0, 0, 0, 0, 0, 0) == from
+               && kernel_call(SYS_sched_setscheduler, 0, to, (long)&none, 0, 0, 0) == 0;
     }
+    static int pyweb_give_way(void) { return pyweb_change_policy(SCHED_OTHER, SCHED_BATCH); }
+    static int pyweb_be_like_all(void) { return pyweb_change_policy(SCHED_BATCH, SCHED_OTHER); }
 
     static void pyweb_take_away(int spares) {
         uint64_t one = 1;
         kernel_write(spares, &one, sizeof one);
     }
 
-    /* How many have been taken, at last, or after so long (ms) none. */
-    static int pyweb_wait_for_taken(int way, int spares, int patience) {
-        struct pollfd all[2] = {{way, patience < 0 ? 0 : POLLIN, 0}, {spares, POLLIN, 0}};
+    /* How many have been taken, at last, or after so long (ms) none. `asks`: an order wakes too. */
+    static int pyweb_wait_for_taken(int way, int spares, int patience, int asks) {
+        struct pollfd all[2] = {{way, asks ? POLLIN : 0, 0}, {spares, POLLIN, 0}};
         uint64_t taken = 0;
         kernel_poll(all, 2, patience);
         if (all[0].revents & (POLLHUP | POLLERR))
@@ -154,11 +157,6 @@ cdef extern from *:
         if (all[1].revents & POLLIN)
             kernel_read(spares, &taken, sizeof taken);
         return (int)taken;
-    }
-
-    static int pyweb_has_order(int way) {
-        struct pollfd one = {way, POLLIN, 0};
-        return kernel_poll(&one, 1, 0) > 0;
     }
     #else
     struct pyweb_said { int pid; unsigned ticket; };
@@ -177,13 +175,13 @@ cdef extern from *:
     static void pyweb_tell(int way, int pid, unsigned ticket) {
         (void)way; (void)pid; (void)ticket;
     }
-    static void pyweb_give_way(int gives) { (void)gives; }
+    static int pyweb_give_way(void) { return 0; }
+    static int pyweb_be_like_all(void) { return 0; }
     static void pyweb_take_away(int spares) { (void)spares; }
-    static int pyweb_wait_for_taken(int way, int spares, int patience) {
-        (void)way; (void)spares; (void)patience;
+    static int pyweb_wait_for_taken(int way, int spares, int patience, int asks) {
+        (void)way; (void)spares; (void)patience; (void)asks;
         return 0;
     }
-    static int pyweb_has_order(int way) { (void)way; return 0; }
     #endif
 
     static ssize_t pyweb_hear(int way, void *data, size_t size) {
@@ -209,14 +207,16 @@ cdef extern from *:
         int pid
         unsigned int ticket
     void pyweb_tell(int way, int pid, unsigned int ticket) nogil
-    void pyweb_give_way(int gives) nogil
+    int pyweb_give_way() nogil
+    int pyweb_be_like_all() nogil
     void pyweb_take_away(int spares) nogil
-    int pyweb_wait_for_taken(int way, int spares, int patience) nogil
-    int pyweb_has_order(int way) nogil
+    int pyweb_wait_for_taken(int way, int spares, int patience, int asks) nogil
     int getpid "kernel_getpid"() nogil
     Py_ssize_t pyweb_hear(int way, void *data, size_t size) nogil
     int kernel_send_descriptor(int way, int descriptor, void *data, size_t size) nogil
-    Py_ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size) nogil
+    Py_ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size,
+                                         int flags) nogil
+    const int MSG_DONTWAIT
     int kernel_close(int file) nogil
     void kernel_name_process(const char *name) nogil
     void kernel_exit(int code) nogil
@@ -271,7 +271,7 @@ cdef void obey(const Ground *ground, int way, int *newest) noexcept nogil:
     cdef int pid
     cdef int sock = -1
     while True:
-        got = kernel_receive_descriptor(way, &sock, &order, sizeof(Order))
+        got = kernel_receive_descriptor(way, &sock, &order, sizeof(Order), 0)
         if got <= 0:
             kernel_exit(0)   # the master is gone
         if sock < 0:
@@ -291,41 +291,48 @@ cdef void breed(const Seed *seed) noexcept nogil:
     """Where none can be forked, and none is left, whoever asks is told so."""
     cdef int pid = 0
     cdef int wanted = seed.spares
-    pyweb_give_way(1)
+    cdef int gives_way = pyweb_give_way()
     while True:
         while wanted > 0:
             pid = pyweb_fork_for_master(seed.newest)
             if pid == 0:
-                be_a_spare(seed)
+                be_a_spare(seed, gives_way)
             if pid < 0:
                 break
             pyweb_tell(seed.way, pid, 0)
             wanted -= 1
-        if wanted >= seed.spares and pyweb_has_order(seed.way):
+        if wanted >= seed.spares:
             refuse(seed.way, pid)
-        wanted += pyweb_wait_for_taken(seed.way, seed.taken, AGAIN_IN if wanted > 0 else -1)
+        wanted += pyweb_wait_for_taken(seed.way, seed.taken, AGAIN_IN if wanted > 0 else -1,
+                                       wanted >= seed.spares)
 
 
 cdef void refuse(int way, int why) noexcept nogil:
+    """One who asks, if there is one: a spare may be there all the same."""
     cdef Order order
     cdef int sock = -1
-    if kernel_receive_descriptor(way, &sock, &order, sizeof(Order)) <= 0:
-        kernel_exit(0)
+    if kernel_receive_descriptor(way, &sock, &order, sizeof(Order), MSG_DONTWAIT) <= 0:
+        return
     pyweb_tell(way, why, order.ticket)
     if sock >= 0:
         kernel_close(sock)
 
 
-cdef void be_a_spare(const Seed *seed) noexcept nogil:
+cdef void be_a_spare(const Seed *seed, int gives_way) noexcept nogil:
     cdef Order order
     cdef int sock = -1
     kernel_name_process(b"pyweb-spare")
-    pyweb_give_way(0)
-    while sock < 0:
-        if kernel_receive_descriptor(seed.way, &sock, &order, sizeof(Order)) <= 0:
+    if gives_way:
+        pyweb_be_like_all()
+    while True:
+        if kernel_receive_descriptor(seed.way, &sock, &order, sizeof(Order), 0) <= 0:
             kernel_exit(0)   # the master is gone, or needs none
-        pyweb_tell(seed.way, getpid() if sock >= 0 else -EMFILE, order.ticket)
+        if sock >= 0:
+            break
+        pyweb_tell(seed.way, -EMFILE, order.ticket)
+    # In this order: one that dies in between is one spare too many, and not one too few.
     pyweb_take_away(seed.taken)
+    pyweb_tell(seed.way, getpid(), order.ticket)
     kernel_close(seed.way)
     kernel_close(seed.taken)
     use_times(&order.times)
@@ -417,6 +424,10 @@ cdef class Zygote:
     def end_orders(self):
         """There are no more: who waits for one ends."""
         self.way.shutdown(socket.SHUT_WR)
+
+    def hang_up(self):
+        """What is not told by now can't be told any more: who tries ends."""
+        self.way.shutdown(socket.SHUT_RDWR)
 
     @property
     def last(self):

@@ -40,6 +40,8 @@ _COPIES = 256
 _BARE_COPIES = 16384
 # How often the children that are there are looked at.
 _LOOK = 1.0
+# Until the zygote tells who it was that has ended.
+_SOON = 0.01
 
 
 # After a bare child that has handed its connection back, so many are forked whole, twice as many
@@ -145,8 +147,10 @@ class ForkMode:
         now = time.monotonic()
         self._meet()
         due = self._nursery.tend()
-        if self._returned:
+        if self._returned or self._crashes:
             due = now  # they wait for the next round
+        if self._unknown:
+            due = earliest(due, now + _SOON)
         if not self._children:
             return due
         if now >= self._next_look:
@@ -307,10 +311,15 @@ class ForkMode:
                 self._meet()  # it has told meanwhile who it is
             if pid in self._children:
                 self._bury(pid, code, usage)
-            elif not self._bury_helper(pid, code, usage) and self._nursery:
+            elif not self._bury_helper(pid, code, usage) and self._may_be_told:
                 self._unknown[pid] = code, usage  # it has ended before the zygote could tell
         if not self._nursery:
             self._unknown.clear()
+
+    @property
+    def _may_be_told(self) -> bool:
+        """A spare tells who it is before it serves."""
+        return bool(self._nursery) and not (self._forks and self._forks.spares)
 
     def _bury_helper(self, pid: int, code: int, usage: struct_rusage) -> bool:
         helpers = (self._dispatching, self._filling)

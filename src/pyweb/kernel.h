@@ -207,8 +207,9 @@ static inline int kernel_send_descriptor(int way, int descriptor, void *data, si
     return kernel_sendmsg(way, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
 }
 
-/* Waits for one. *descriptor: -1 if there was none. 0: all who could send are gone. */
-static inline ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size) {
+/* *descriptor: -1 if there was none. 0: all who could send are gone. */
+static inline ssize_t kernel_receive_descriptor(int way, int *descriptor, void *data, size_t size,
+                                                int flags) {
     union kernel_control control;
     struct iovec part = {data, size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
@@ -216,7 +217,7 @@ static inline ssize_t kernel_receive_descriptor(int way, int *descriptor, void *
     ssize_t got;
     *descriptor = -1;
     /* The peer that dies with messages unread is told before those that it has sent. */
-    do got = PYWEB_CALL(recvmsg, recvmsg(way, &message, 0), way, &message, 0);
+    do got = PYWEB_CALL(recvmsg, recvmsg(way, &message, flags), way, &message, flags);
     while (got == -EINTR || got == -ECONNRESET);
     if (got > 0 && message.msg_controllen >= CMSG_LEN(sizeof(int)))
         memcpy(descriptor, CMSG_DATA(&control.header), sizeof *descriptor);

@@ -25,6 +25,8 @@ from .obituary import Obituaries
 
 # Of an answer, which takes a fork: a zygote that is silent for so long (s) is no help.
 _SILENCE = 5.0
+# Of spares whose zygote is dead: to tell what they took, and leave (s).
+_LAST_WORDS = 0.2
 # So many may be asked for before their pids are heard: a socket holds no more than a few hundred.
 _UNHEARD = 64
 _MOST_TICKETS = 1 << 30
@@ -57,6 +59,7 @@ class Zygote(Protocol):
     def told(self, most: int, /) -> list[tuple[int, int]]: ...
     def want_more(self) -> None: ...
     def end_orders(self) -> None: ...
+    def hang_up(self) -> None: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
@@ -68,7 +71,11 @@ class Nursery(Generic[Child]):
         self, make: Callable[[], Zygote] | None, journal: Journal, spares: int = 0
     ) -> None:
         self._make = make
-        self._spares_wanted = spares > 0
+        self._spares_wanted = spares
+        self._spares_owed = 0  # they have died, and others are not asked for yet
+        self._deaths = Backoff()
+        self._last_death = 0.0
+        self._is_stale = False
         self._journal = journal
         self._zygote: Zygote | None = None
         self._started = 0.0
@@ -146,14 +153,30 @@ class Nursery(Generic[Child]):
     def tend(self) -> float | None:
         """Start it where there is none; one that tells nothing is ended. The moment (monotonic)
         when to ask again."""
+        if self._is_stale and not self._asked:
+            self.renew()
         if self._zygote is None:
             return self._start()
+        if len(self._spares) < self._spares_wanted:
+            self._hear()
+        due = self._replace_spares(self._zygote)
         if not self._asked:
-            return None
-        due = next(iter(self._asked.values()))[1] + _SILENCE
-        if time.monotonic() >= due:
+            return due
+        silent = next(iter(self._asked.values()))[1] + _SILENCE
+        if time.monotonic() >= silent:
             os.kill(self._zygote.pid, signal.SIGKILL)
-        return due
+        return earliest(due, silent)
+
+    def _replace_spares(self, zygote: Zygote) -> float | None:
+        """Those that died idle; after a pause, where they die one after the other."""
+        if not self._spares_owed:
+            return None
+        if time.monotonic() < self._deaths.at:
+            return self._deaths.at
+        for _ in range(self._spares_owed):
+            zygote.want_more()
+        self._spares_owed = 0
+        return None
 
     def _start(self) -> float | None:
         if self._make is None or time.monotonic() < self._backoff.at:
@@ -177,7 +200,7 @@ class Nursery(Generic[Child]):
             return False
         how = obituaries.tell(code, usage) if code else "left"
         if pid != zygote.pid:
-            return self._bury_spare(zygote, pid, how)
+            return self._bury_spare(pid, how)
         self._journal.say(f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started")
         self._hear_out(zygote)
         if zygote.last != self._newest and self._asked and not self._spares_wanted:
@@ -188,7 +211,7 @@ class Nursery(Generic[Child]):
         self._backoff.ended(self._started)
         return True
 
-    def _bury_spare(self, zygote: Zygote, pid: int, how: str) -> bool:
+    def _bury_spare(self, pid: int, how: str) -> bool:
         """One that has taken an order has told so first, and is none any more."""
         self._hear()
         if pid not in self._spares:
@@ -199,25 +222,43 @@ class Nursery(Generic[Child]):
         self._journal.say_often(
             f"reason {Reason.CHILD_DIED:d}: spare {pid} {how}; another is forked"
         )
-        zygote.want_more()
+        self._spares_owed += 1
+        self._deaths.ended(self._last_death)
+        self._last_death = time.monotonic()
         return True
 
     def _hear_out(self, zygote: Zygote) -> None:
         """Of a dead one, until its children have told what they took, and its spares have left.
-        One that doesn't is ended."""
+        One that doesn't is ended, and what it took another does."""
         zygote.end_orders()
+        self._listen(zygote, _LAST_WORDS)
+        if not zygote.is_over:
+            zygote.hang_up()
+            self._hear()
+            for pid in self._untaken(zygote):
+                os.kill(pid, signal.SIGKILL)
+
+    def _listen(self, zygote: Zygote, patience: float, *, to_all: bool = True) -> None:
+        """Until it hangs up, or all who were asked for are known, but no longer than that (s)."""
+        until = time.monotonic() + patience
         poll = select.poll()
         poll.register(zygote.fileno(), select.POLLIN)
-        for _ in range(2):
-            until = time.monotonic() + _SILENCE
-            while not zygote.is_over and poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                self._hear()
-            for pid in () if zygote.is_over else self._spares:
-                os.kill(pid, signal.SIGKILL)
+        while not zygote.is_over and (to_all or self._asked):
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                return
+            self._hear()
+
+    def _untaken(self, zygote: Zygote) -> set[int]:
+        """Spares; and one that it may have forked and not told of."""
+        spares = set(self._spares)
+        if self._spares_wanted and zygote.last not in (0, self._newest, *self._gone):
+            spares.add(zygote.last)
+        return spares
 
     def _retire(self, zygote: Zygote) -> None:
         """It is closed; its spares leave, and it, if it lives."""
-        self._retired |= self._spares
+        self._retired |= self._untaken(zygote)
+        self._spares_owed = 0
         self._spares.clear()
         self._early.clear()
         self._gone.clear()
@@ -229,20 +270,16 @@ class Nursery(Generic[Child]):
         """What its children share has changed: another takes its place, when it has done what it
         was asked for."""
         self.settle()
+        self._is_stale = bool(self._zygote and self._asked)
         if self._zygote and not self._asked:
+            self._hear()
             self._retired.add(self._zygote.pid)
             self._retire(self._zygote)
 
     def settle(self) -> None:
         """Wait until all that were asked for are known."""
-        poll = select.poll()
         if self._zygote:
-            poll.register(self._zygote.fileno(), select.POLLIN)
-        while self._zygote and self._asked and poll.poll(_SILENCE * 1000):
-            before = len(self._asked)
-            self._hear()
-            if len(self._asked) == before:
-                return  # it hangs up
+            self._listen(self._zygote, _SILENCE, to_all=False)
 
     def close(self) -> None:
         """When nobody is asked for any more."""
@@ -252,9 +289,7 @@ class Nursery(Generic[Child]):
         os.kill(zygote.pid, signal.SIGKILL)  # it may be stopped
         os.waitpid(zygote.pid, 0)
         self._hear()
-        spares = set(self._spares)
-        if self._spares_wanted and zygote.last not in (0, self._newest):
-            spares.add(zygote.last)
+        spares = self._untaken(zygote)
         self._retire(zygote)
         for pid in spares:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):

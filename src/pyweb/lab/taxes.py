@@ -106,8 +106,8 @@ def _faults(counts: list[dict[str, float]]) -> float:
 
 def _apart(found: Measured, faults: float) -> list[float]:
     """By block: the fork, in C; what a pool does; and what page faults make it cost in a new
-    process. What is missing: Python's accept loop, the way to the zygote, and whatever else is slower in a
-    process that is new."""
+    process. What is missing: Python's accept loop, the way to the zygote, and whatever else is
+    slower in a process that is new."""
     walls = (found.walls[name] for name in (FORKED, POOL, BASE))
     return [fork + pool - base + faults for fork, pool, base in zip(*walls, strict=True)]
 
