@@ -95,7 +95,7 @@ def test_a_spare_serves_and_another_is_forked(twins: Twins) -> None:
     near, far = pair()
     with zygote_of(twins, 2) as (zygote, spares), near, far:
         assert len(spares) == 2
-        assert {name_of(pid) for pid in spares} == {"pyweb-spare"}
+        until(lambda: {name_of(pid) for pid in spares} == {"pyweb-spare"}, "their names")
         near.sendall(CLOSING)
         order(zygote, far, twins.slot, 5)
         told: list[tuple[int, int]] = []
@@ -147,8 +147,8 @@ def test_a_spare_has_nothing_of_the_zygotes(twins: Twins) -> None:
         order(zygote, far, twins.slot, 1)
         assert near.recv(1 << 16)
         [pid] = spares
+        until(lambda: name_of(pid) == "pyweb-child", "its name")
         links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        assert name_of(pid) == "pyweb-child"
         assert not [one for one in links if "eventfd" in one]
         # Its client, and where it tells what it wishes to be decided.
         assert len([one for one in links if one.startswith("socket:")]) == 2
