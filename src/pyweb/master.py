@@ -108,7 +108,7 @@ class Master:
             self._drain()
         if self._channel.fd in ready and not self._channel.gone:
             self._hear()
-        if signal.SIGCHLD in heard:
+        if signal.SIGCHLD in heard or not ready:
             self._mode.reap()
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self._end_children()
