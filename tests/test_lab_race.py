@@ -8,7 +8,9 @@ from conftest import need
 from test_lab_cli import lab
 
 from pyweb.lab import hold, race
+from pyweb.lab.peers import BY_NAME
 from pyweb.lab.race import Load
+from pyweb.lab.run import Failed
 from pyweb.lab.rungs import Place
 
 place = test_lab_peers.place
@@ -22,9 +24,16 @@ place = test_lab_peers.place
         (Load("wrk", 2, 0.2, piece=(100, 199)), ("prefork", "pyweb")),
         (Load("close", 2, 0.2), ("prefork", "pyweb")),
         (Load("open", 2, 0.2), ("prefork", "pyweb")),
+        (Load("wrk", 2, 0.2, logs=False), ("nginx", "pyweb --mode prefork")),
+        (Load("wrk", 2, 0.2, logs=False), ("apache", "pyweb")),
     ],
 )
 def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
+    for name in set(names) & set(BY_NAME):
+        if not BY_NAME[name].find():
+            need(name)
+    for path in place.directory.glob("access*.log"):
+        path.unlink()
     need({"close": "wrk", "open": "wrk"}.get(load.tool, load.tool))
     told: list[str] = []
     found = race.measure(race.entrants(place, names), load, 2, told.append)
@@ -40,6 +49,7 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
             assert row["p99_ms"][0] > 0
             assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
     assert any(found.rates.values())
+    assert any(place.directory.glob("access*.log")) == load.logs
     if found.rates[names[0]]:
         assert answer["rows"][names[0]]["ratio"][0] == 1
 
@@ -65,6 +75,12 @@ def test_a_race_of_roots(place: Place) -> None:
     assert {line.split()[6] for line in lines} == {
         "/page.txt", *(f"/d000/{number:06}.txt" for number in range(3))
     }  # fmt: skip
+
+
+def test_who_can_not_be_silent(place: Place) -> None:
+    load, asked = Load("wrk", 2, 0.2, logs=False), race.entrants(place, ("http.server",))
+    with pytest.raises(Failed, match="leave it out"):
+        race.measure(asked, load, 1, lambda _: None)
 
 
 @pytest.mark.parametrize(

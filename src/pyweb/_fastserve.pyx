@@ -469,7 +469,7 @@ for _state, _mark in enumerate(ledger.MARKS):
     MARKS[_state] = _mark
 
 cdef enum:
-    RARELY = 15 << 10   # of a clock in ns, for one in 16
+    RARELY = 63 << 10   # of a clock in ns, for one in 64
     SHRANK = -2
 
 # Of the children that are forked here; who serves beside other threads has its own.
@@ -565,8 +565,9 @@ cdef int look_up(Exchange *x) noexcept nogil:
     x.is_old = age >= x.ground.good
     if x.is_old and not x.entry.lasts:
         return 0
-    # Of old ones only some are wished anew: those that are asked for often come to be.
-    if age >= x.ground.fresh and not (x.is_old and x.began & RARELY):
+    # Of those that last only some are wished anew: those that are asked for often come to be, and
+    # the others cost a look at their directories, and not a decision each time.
+    if age >= x.ground.fresh and not (x.entry.lasts and x.began & RARELY):
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
     return x.entry.header_size <= MAX_HEADER
 

@@ -130,17 +130,22 @@ class Guest:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, place: Place, workers: int, uid: int | None = None) -> Iterator[Guest]:
-    """Until the end of the block. `uid`: whose its processes are. Failed: it is not installed, does
-    not start, or has ended by itself; what it said last."""
+def running(
+    peer: Peer, place: Place, workers: int, uid: int | None = None, *, logs: bool = True
+) -> Iterator[Guest]:
+    """Until the end of the block. `uid`: whose its processes are. `logs`: see peers.Setting.
+    Failed: it is not installed, does not start, or has ended by itself; what it said last."""
     program = peer.find()
     if program is None:
         raise Failed(peer.missing)
+    if not logs and not peer.may_be_silent:
+        raise Failed(f"{peer.name}: how its log is turned off is not known here; leave it out")
     with tempfile.TemporaryDirectory(prefix="guest-", dir=place.directory) as path:
         # Its processes may be another user's.
         for directory in (place.directory, place.file.parent):
             directory.chmod(0o755)
-        setting = Setting(_free_port(), Path(path), place.file, workers, _user(uid))
+        port = _free_port()
+        setting = Setting(port, Path(path), place.file, workers, _user(uid), logs=logs)
         _give(setting, uid)
         guest = _start(peer, program, setting, uid)
         try:

@@ -31,7 +31,8 @@ BACKLOG = 2048
 @dataclass(frozen=True)
 class Setting:
     """What a server is told. `directory`: its own, empty; `file`: what it serves, at the path of
-    its name; `user`: that its processes are to be of, where it wants to be told; None: nothing."""
+    its name; `user`: that its processes are to be of, where it wants to be told; None: nothing.
+    `logs`: a line for each request; False: none, of those who `may_be_silent`."""
 
     port: int
     directory: Path
@@ -39,6 +40,7 @@ class Setting:
     workers: int
     user: str | None = None
     python: str = sys.executable
+    logs: bool = True
 
     @property
     def site(self) -> Path:
@@ -65,7 +67,7 @@ class Start:
 class Peer:
     """`process`: what a connection, or a request, gets. `find`: its program, or None. `get`: the
     command that brings it. `version`: words after its program that make it tell. `keeps`: it keeps
-    connections. `notes`: what is not equal."""
+    connections. `may_be_silent`: see Setting. `notes`: what is not equal."""
 
     name: str
     process: str
@@ -74,6 +76,7 @@ class Peer:
     version: tuple[str, ...]
     start: Callable[[str, Setting], Start]
     keeps: bool = True
+    may_be_silent: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,13 +118,15 @@ def _filled(name: str, setting: Setting, **more: str) -> str:
 def _apache(program: str, setting: Setting) -> Start:
     modules = next((path for path in _MODULES if Path(path).is_dir()), _MODULES[0])
     user = f"User {setting.user}\nGroup {setting.user}" if setting.user else ""
-    text = _filled("apache.conf", setting, modules=modules, user=user)
+    log = f'CustomLog "{setting.log}" combined' if setting.logs else ""
+    text = _filled("apache.conf", setting, modules=modules, user=user, log=log)
     return Start((program, "-f", str(configuration(setting)), "-DFOREGROUND"), text)
 
 
 def _nginx(program: str, setting: Setting) -> Start:
     user = f"user {setting.user};" if setting.user else ""
-    text = _filled("nginx.conf", setting, user=user)
+    log = f"{setting.log} combined_here buffer=64k flush=1s" if setting.logs else "off"
+    text = _filled("nginx.conf", setting, user=user, log=log)
     errors = str(setting.directory / "error.log")
     return Start((program, "-e", errors, "-c", str(configuration(setting))), text)
 
@@ -204,7 +209,7 @@ def _bjoern(program: str, setting: Setting) -> Start:
 def _pyweb(*options: str) -> Callable[[str, Setting], Start]:
     def start(program: str, setting: Setting) -> Start:
         words = (program, "-m", "pyweb", str(setting.port), "-d", str(setting.site),
-                 "--access-log", str(setting.log))  # fmt: skip
+                 "--access-log", str(setting.log) if setting.logs else "off")  # fmt: skip
         return Start((*words, *(one.format(workers=setting.workers) for one in options)))
 
     return start
@@ -212,7 +217,7 @@ def _pyweb(*options: str) -> Callable[[str, Setting], Start]:
 
 def _own(name: str, process: str, *options: str) -> Peer:
     return Peer(name, process, lambda: sys.executable, "", ("-m", "pyweb", "--version"),
-                _pyweb(*options))  # fmt: skip
+                _pyweb(*options), may_be_silent=True)  # fmt: skip
 
 
 _BY_AN_APP = "serves the file by a WSGI application"
@@ -233,10 +238,10 @@ OWN = (
 OTHERS = (
     _own("pyweb spares", "a process for each connection, forked beforehand", "--spares", "8"),
     Peer(APACHE, "a process of a pool for each connection", _program("apache2", "httpd"),
-         "apt install apache2", ("-v",), _apache,
+         "apt install apache2", ("-v",), _apache, may_be_silent=True,
          notes=("a kept connection holds a process, so there are 100, and up to 150",)),
     Peer("nginx", "workers with an event loop each", _program("nginx"), "apt install nginx",
-         ("-v",), _nginx, notes=("its log is written in pieces of 64 KB",)),
+         ("-v",), _nginx, may_be_silent=True, notes=("its log is written in pieces of 64 KB",)),
     Peer("lighttpd", "workers with an event loop each", _program("lighttpd"),
          "apt install lighttpd", ("-v",), _lighttpd, notes=("its log is buffered",)),
     Peer("mini_httpd", "a process for each connection, in C", _program("mini_httpd"),

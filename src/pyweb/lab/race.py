@@ -19,6 +19,7 @@ from . import guests, machine, peers, rungs, servers, statistics, usage
 from . import load as loads
 from .load import Target
 from .reports import Void
+from .run import Failed
 from .rungs import NAME, Place
 
 LOADS = {
@@ -36,19 +37,23 @@ _RUNGS = {one.name: one for one in (*rungs.LADDER, *rungs.SWITCHES, *rungs.APART
 _REST = 0.1
 # Of clients.
 _SHARE = 0.99
-# Files, of which each is to be asked for before: the slowest do so many in a second.
-_A_SECOND = 500
+# Decisions about files that are so young (s) do not last, which a site's are not (cache.py).
+_SETTLED = 3.5
+# Files, of which each is to be asked for before, some more than once: so many in a second.
+_A_SECOND, _LONGEST = 100, 100.0
 
 
 @dataclass(frozen=True)
 class Load:
     """`concurrency`: clients; in an open loop, those by whom it was found what a server can carry.
-    `piece`: bytes of the file that are asked for, first and last; None: the whole."""
+    `piece`: bytes of the file that are asked for, first and last; None: the whole. `logs`: servers
+    write a line for each request."""
 
     tool: str
     concurrency: int
     seconds: float
     piece: tuple[int, int] | None = None
+    logs: bool = True
 
     @property
     def is_open(self) -> bool:
@@ -59,7 +64,8 @@ class Load:
     @property
     def about(self) -> str:
         asked = f", bytes {self.piece[0]} to {self.piece[1]}" if self.piece else ""
-        return f"{self.tool}, {self.concurrency} at a time: {LOADS[self.tool]}{asked}"
+        silent = "" if self.logs else ", no logs"
+        return f"{self.tool}, {self.concurrency} at a time: {LOADS[self.tool]}{asked}{silent}"
 
 
 @dataclass(frozen=True)
@@ -147,17 +153,19 @@ def entrants(place: Place, names: Sequence[str], files: Sequence[int] = ()) -> l
 
 
 @contextlib.contextmanager
-def _running(name: str, place: Place, number: int) -> Iterator[_Runner]:
+def _running(name: str, place: Place, number: int, *, logs: bool) -> Iterator[_Runner]:
     """Failed, build.CannotBuild."""
     if name in peers.BY_NAME:
         workers = len(os.sched_getaffinity(0))
-        with guests.running(peers.BY_NAME[name], place, workers) as guest:
+        with guests.running(peers.BY_NAME[name], place, workers, logs=logs) as guest:
             yield _Runner(guest.port, guest.family, place)
         return
-    if name in _RUNGS:
+    if name in _RUNGS and (logs or _RUNGS[name].is_bare):
         command = _RUNGS[name].command(place)  # pyweb among them, as it is
+    elif name in _RUNGS and name != _OURS:
+        raise Failed(f"{name}: how its log is turned off is not known here; leave it out")
     else:
-        log = str(place.directory / f"access{number}.log")
+        log = str(place.directory / f"access{number}.log") if logs else "off"
         command = rungs.pyweb("--access-log", log, *shlex.split(name)[1:])(place)
     with servers.running(command, cpu=None) as server:
         yield _Runner(server.port, server.family, place)
@@ -176,12 +184,16 @@ def measure(
         for number, one in enumerate(all_of_them):
             begin = time.monotonic()
             with machine.pinned(cpus[0]):
-                runner = stack.enter_context(_running(one.server, one.place, number))
+                runner = stack.enter_context(
+                    _running(one.server, one.place, number, logs=load.logs)
+                )
             runner.client = cpus[1]
             runners.append(runner)
             with contextlib.suppress(Void):
                 loads.answer(_target(runners[-1], load, size))
                 found.first[one.name] = time.monotonic() - begin
+        if any(one.place.files for one in all_of_them):
+            time.sleep(_SETTLED)
         for runner in runners:
             _warm(runner, load, size)
         for block in range(blocks):
@@ -198,7 +210,7 @@ def _warm(one: _Runner, load: Load, size: int) -> None:
             target = _target(one, load, size)
             one.carries = loads.saturation(target, concurrency=load.concurrency)
         else:
-            _run(one, load, size, 1 + one.place.files / _A_SECOND)
+            _run(one, load, size, 1 + min(one.place.files / _A_SECOND, _LONGEST))
 
 
 def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> None:

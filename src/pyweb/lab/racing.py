@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the file, as 10M [1320]")  # fmt: skip
     parser.add_argument("--range", type=_piece, dest="piece", metavar="FIRST-LAST",
                         help="bytes that are asked for [the whole]")  # fmt: skip
+    parser.add_argument("--no-logs", action="store_true", help="no server writes a line")
     parser.add_argument("--files", type=_counts, default=(), metavar="N,N",
                         help="each server with each of these numbers of files, which are asked for"
                         " by chance; --load wrk or close")  # fmt: skip
@@ -78,7 +79,7 @@ def run(session: Session) -> Answer:
         raise Unusable(f"--range: {piece[0]} to {piece[1]} of {place.size} bytes; see --size")
     if options.files and options.load not in race.BY_WRK:
         raise Unusable("--files: only wrk asks for many; see --load")
-    load = race.Load(options.load, options.concurrency, options.seconds, piece)
+    load = race.Load(options.load, options.concurrency, options.seconds, piece, not options.no_logs)
     blocks = session.plan().blocks
     all_of_them = race.entrants(place, options.servers, options.files)
     with session.progress(blocks * len(all_of_them)) as tick:
