@@ -15,7 +15,7 @@ code, with nothing taken from the socket.
 
 An order has a ticket, by which the child's pid is told, and nobody waits for that. Where spares are
 wanted, so many are forked beforehand: they wait for orders at the same socket, whoever gets one
-tells its pid itself, says that it is one less (eventfd(2)), and serves; the zygote forks another
+says that it is one less (eventfd(2)), tells its pid itself, and serves; the zygote forks another
 then, beside it. So the client does not wait for the fork.
 
 All of them end with the master: then their socket hangs up. Should the zygote die, the newest
