@@ -13,7 +13,7 @@ listed before it (tests/test_layers.py):
  4 child         parking  child  obituary  _fastfork  _fastzygote  verdicts  keeper  gate
                  shares  handed  _fastlane  lane  worker  dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
-                 filling  nursery  fork_mode  repeating  pool_mode  accept  backlog  account
+                 filling  spares  nursery  fork_mode  repeating  pool_mode  accept  backlog  account
                  introduce  master
  6 server        handover  generation  notify  inherited  pidfile  holdings  spawn  terminal
                  upgrade  supervisor  server

@@ -2,9 +2,8 @@
 
 The zygote (_fastzygote.pyx) is a process of the master's without an interpreter; it is started,
 replaced when it dies or what its children share has changed, and asked. Whoever asks has a ticket,
-by which the child's pid is told. Children that it has forked beforehand (spares) are known by their
-pids alone until they have taken an order; one that dies idle is replaced. Not here: who gets such a
-child, and what becomes of it.
+by which the child's pid is told. Not here: who gets such a child, and what becomes of it; which
+children it has forked beforehand (spares.py).
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from .clock import Backoff, earliest
 from .errors import Reason
 from .journal import Journal
 from .obituary import Obituaries
+from .spares import Spares
 
 # Of an answer, which takes a fork: a zygote that is silent for so long (s) is no help.
 _SILENCE = 5.0
@@ -71,11 +71,7 @@ class Nursery(Generic[Child]):
         self, make: Callable[[], Zygote] | None, journal: Journal, spares: int = 0
     ) -> None:
         self._make = make
-        self._spares_wanted = spares
-        self._spares_owed = 0  # they have died, and others are not asked for yet
-        self._deaths = Backoff()
-        self._last_death = 0.0
-        self._is_stale = False
+        self._spares = Spares(spares)
         self._journal = journal
         self._zygote: Zygote | None = None
         self._started = 0.0
@@ -84,12 +80,8 @@ class Nursery(Generic[Child]):
         self._asked: dict[int, tuple[Child, float]] = {}  # by ticket, in the order of asking
         self._known: list[tuple[int, Child]] = []
         self._newest = 0  # the zygote's newest child, when that has been told
-        self._spares: set[int] = set()
-        # The zygote tells of a spare after it has forked it: it may have taken an order before,
-        # or be dead.
-        self._early: set[int] = set()
-        self._gone: set[int] = set()
         self._retired: set[int] = set()
+        self._is_stale = False  # it should be another, and was asked for too much
 
     def __len__(self) -> int:
         """Children that were asked for, and are not known yet."""
@@ -123,28 +115,16 @@ class Nursery(Generic[Child]):
         zygote = self._zygote
         if zygote is None:
             return
-        for ticket, pid in zygote.told(0 if self._spares_wanted else len(self._asked)):
+        for ticket, pid in zygote.told(0 if self._spares.wanted else len(self._asked)):
             if ticket:
                 self._know(ticket, pid)
             else:
-                self._meet_spare(zygote, pid)
+                self._spares.is_there(pid)
             if pid == zygote.last:
                 self._newest = pid
 
-    def _meet_spare(self, zygote: Zygote, pid: int) -> None:
-        if pid in self._gone:
-            zygote.want_more()
-        elif pid not in self._early:
-            self._spares.add(pid)
-        self._early.discard(pid)
-        self._gone.discard(pid)
-
     def _know(self, ticket: int, pid: int) -> None:
-        if self._spares_wanted and pid > 0:
-            if pid not in self._spares:
-                self._early.add(pid)
-            self._spares.discard(pid)
-            self._gone.discard(pid)
+        self._spares.has_taken(pid)
         if ticket in self._asked:
             self._known.append((pid, self._asked.pop(ticket)[0]))
 
@@ -157,26 +137,16 @@ class Nursery(Generic[Child]):
             self.renew()
         if self._zygote is None:
             return self._start()
-        if len(self._spares) < self._spares_wanted:
+        if not self._spares.are_complete():
             self._hear()
-        due = self._replace_spares(self._zygote)
+        for _ in range(self._spares.owed()):
+            self._zygote.want_more()
         if not self._asked:
-            return due
+            return self._spares.due()
         silent = next(iter(self._asked.values()))[1] + _SILENCE
         if time.monotonic() >= silent:
             os.kill(self._zygote.pid, signal.SIGKILL)
-        return earliest(due, silent)
-
-    def _replace_spares(self, zygote: Zygote) -> float | None:
-        """Those that died idle; after a pause, where they die one after the other."""
-        if not self._spares_owed:
-            return None
-        if time.monotonic() < self._deaths.at:
-            return self._deaths.at
-        for _ in range(self._spares_owed):
-            zygote.want_more()
-        self._spares_owed = 0
-        return None
+        return earliest(self._spares.due(), silent)
 
     def _start(self) -> float | None:
         if self._make is None or time.monotonic() < self._backoff.at:
@@ -198,12 +168,12 @@ class Nursery(Generic[Child]):
         zygote = self._zygote
         if zygote is None:
             return False
-        how = obituaries.tell(code, usage) if code else "left"
         if pid != zygote.pid:
-            return self._bury_spare(pid, how)
+            return self._bury_spare(pid, code, usage, obituaries)
+        how = obituaries.tell(code, usage) if code else "left"
         self._journal.say(f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started")
         self._hear_out(zygote)
-        if zygote.last != self._newest and self._asked and not self._spares_wanted:
+        if zygote.last != self._newest and self._asked and not self._spares.wanted:
             self._know(next(iter(self._asked)), zygote.last)  # it was forked, and not yet told
         for ticket in list(self._asked):
             self._know(ticket, -1)
@@ -211,20 +181,17 @@ class Nursery(Generic[Child]):
         self._backoff.ended(self._started)
         return True
 
-    def _bury_spare(self, pid: int, how: str) -> bool:
+    def _bury_spare(
+        self, pid: int, code: int, usage: struct_rusage, obituaries: Obituaries
+    ) -> bool:
         """One that has taken an order has told so first, and is none any more."""
-        self._hear()
-        if pid not in self._spares:
-            if self._spares_wanted:
-                self._gone.add(pid)
+        if self._spares.wanted:
+            self._hear()
+        if not self._spares.has_died(pid):
             return False
-        self._spares.discard(pid)
-        self._journal.say_often(
-            f"reason {Reason.CHILD_DIED:d}: spare {pid} {how}; another is forked"
-        )
-        self._spares_owed += 1
-        self._deaths.ended(self._last_death)
-        self._last_death = time.monotonic()
+        how = obituaries.tell(code, usage) if code else "left"
+        said = f"reason {Reason.CHILD_DIED:d}: spare {pid} {how}; another is forked"
+        self._journal.say_often(said)
         return True
 
     def _hear_out(self, zygote: Zygote) -> None:
@@ -250,18 +217,15 @@ class Nursery(Generic[Child]):
 
     def _untaken(self, zygote: Zygote) -> set[int]:
         """Spares; and one that it may have forked and not told of."""
-        spares = set(self._spares)
-        if self._spares_wanted and zygote.last not in (0, self._newest, *self._gone):
-            spares.add(zygote.last)
+        spares, last = set(self._spares.idle), zygote.last
+        if self._spares.wanted and last not in (0, self._newest) and last not in self._spares.dead:
+            spares.add(last)
         return spares
 
     def _retire(self, zygote: Zygote) -> None:
         """It is closed; its spares leave, and it, if it lives."""
         self._retired |= self._untaken(zygote)
-        self._spares_owed = 0
-        self._spares.clear()
-        self._early.clear()
-        self._gone.clear()
+        self._spares.forget()
         zygote.close()
         self._zygote = None
         self._newest = 0
