@@ -278,7 +278,8 @@ def test_spares_that_die_one_after_the_other_are_replaced_after_a_pause(
     while time.monotonic() < end:
         for pid in spares_of(server):
             seen.add(pid)
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     assert 2 <= len(seen) <= 8
     assert server.ask("/hello.txt").status == 200
 

@@ -49,6 +49,9 @@ _PEEK = 4096
 _LINGER_SECONDS = 5.0
 LINGER_SILENCE = 2.0
 _LINGER_BYTES = 64 << 20
+# Where what nobody will read is received, by all at once: there from the start, for who has no
+# memory for an answer has none for this, and would draw a reset.
+_DISCARDED = bytearray(65536)
 
 
 class Past:
@@ -568,10 +571,10 @@ class Connection:
             return
         self._slot.set(scoreboard.STATE, scoreboard.LINGERING)
         self._transport.say_no_more()
-        buffer, left, end = bytearray(65536), _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
+        left, end = _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
         unsent, patience = self._transport.unsent(), Deadline(self._config.timeout_write)
         while left > 0 and (time.monotonic() < end or unsent):
-            count = self._transport.discard(buffer)
+            count = self._transport.discard(_DISCARDED)
             if count == 0:
                 return
             left -= count or 0
