@@ -14,7 +14,7 @@ import socket
 import time
 from collections import Counter
 from resource import struct_rusage
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child, ended_children
 from .clock import earliest
@@ -25,13 +25,16 @@ from .filling import Filling
 from .journal import Journal
 from .losses import Losses
 from .mode import Crash, Returned
-from .nursery import Nursery, Zygote
+from .nursery import Nursery
 from .obituary import Obituaries, what_it_did
 from .parking import MOST_REQUESTS
 from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .stamps import PID as STAMP_PID
 from .watchdog import Hang, Watchdog
+
+if TYPE_CHECKING:
+    from ._fastzygote import Zygote
 
 # Each fork of the master copies its descriptors, at 0.15 us: beyond so many no copy is kept for a
 # child that was forked so, and the client of a crash sees its connection end. A child of the zygote

@@ -144,7 +144,7 @@ def _forking(
         lambda: repeating(service, ground.root, board, ground.shared, ground.lifeline, parker),
     )
     if config.spares and not (forks and forks.may_be_bare):
-        why = why_not(service, ground.root) or "not here"
+        why = why_not(service, ground.root) or ("LD_PRELOAD" if forks else "no cache")
         journal.say(f"no spares: {why}: each process is forked when its connection has come")
     keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
     child = Child(service, keep, ground.lifeline, parker)

@@ -15,13 +15,16 @@ import signal
 import time
 from collections.abc import Callable
 from resource import struct_rusage
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .clock import Backoff, earliest
 from .errors import Reason
 from .journal import Journal
 from .obituary import Obituaries
 from .spares import Spares
+
+if TYPE_CHECKING:
+    from ._fastzygote import Zygote
 
 # Of an answer, which takes a fork: a zygote that is silent for so long (s) is no help.
 _SILENCE = 5.0
@@ -34,34 +37,6 @@ _MOST_TICKETS = 1 << 30
 Child = TypeVar("Child")
 # In which memory a child finds its slot and its record, and how many requests it has had before.
 Order = tuple[int, bytes, int, int, int, int]
-
-
-class Zygote(Protocol):
-    """See _fastzygote.Zygote."""
-
-    pid: int
-
-    @property
-    def last(self) -> int: ...
-    @property
-    def is_over(self) -> bool: ...
-    def order(
-        self,
-        sock: int,
-        peer: bytes,
-        slot_at: int,
-        record_at: int,
-        number: int,
-        requests: int,
-        ticket: int,
-        /,
-    ) -> bool: ...
-    def told(self, most: int, /) -> list[tuple[int, int]]: ...
-    def want_more(self) -> None: ...
-    def end_orders(self) -> None: ...
-    def hang_up(self) -> None: ...
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class Nursery(Generic[Child]):

@@ -10,6 +10,7 @@ import gzip
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,12 @@ def server_cpu_and_client_cpu() -> tuple[int | None, int | None]:
     server = usable[-1]
     same_core = _numbers(_text(_CPUS / f"cpu{server}/topology/thread_siblings_list"))
     return server, next((cpu for cpu in usable if cpu not in same_core), usable[0])
+
+
+def launcher(cpu: int | None) -> tuple[str, ...]:
+    """What a program is started by that is to have that CPU; None, or no taskset: nothing."""
+    program = shutil.which("taskset")
+    return (program, "-c", str(cpu)) if program and cpu is not None else ()
 
 
 def available_memory() -> int:

@@ -225,13 +225,12 @@ def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> 
     found.rates[name][block] = run.rate
     # Of the smallest there is no measure: a tick is 10 ms where children are waited for.
     found.cpu[name][block] = max(used, 1e-9) * 1e6 / run.requests
-    if _SHARE in run.latency:
+    if run.latency.get(_SHARE):  # ab tells whole ms, of which 0 says nothing
         found.waits.setdefault(name, {})[block] = run.latency[_SHARE]
 
 
 def _target(one: _Runner, load: Load, size: int) -> Target:
-    launcher = ("taskset", "-c", str(one.client)) if one.client is not None else ()
-    files = one.place.files
+    launcher, files = machine.launcher(one.client), one.place.files
     return Target(one.port, f"/{NAME}", size, launcher, piece=load.piece, files=files)
 
 

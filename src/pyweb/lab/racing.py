@@ -79,6 +79,8 @@ def run(session: Session) -> Answer:
         raise Unusable(f"--range: {piece[0]} to {piece[1]} of {place.size} bytes; see --size")
     if options.files and options.load not in race.BY_WRK:
         raise Unusable("--files: only wrk asks for many; see --load")
+    if piece and options.load == "open":
+        raise Unusable("--range: an open loop asks for whole files; see --load")
     load = race.Load(options.load, options.concurrency, options.seconds, piece, not options.no_logs)
     blocks = session.plan().blocks
     all_of_them = race.entrants(place, options.servers, options.files)

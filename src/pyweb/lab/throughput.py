@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from . import load as loads
-from . import statistics
+from . import machine, statistics
 from .build import CannotBuild
 from .guards import SHARES
 from .ladder import Plan
@@ -111,7 +111,7 @@ def _take_turn(
 ) -> None:
     command = pyweb(*SERVERS[name])(place)
     with running(command, cpu=plan.servers) as server:
-        target = Target(server.port, f"/{NAME}", SIZE, _launcher(plan))
+        target = Target(server.port, f"/{NAME}", SIZE, machine.launcher(plan.client))
         for load, run in _loads(target, quick).items():
             if sound := _insist(run, f"{name}, {load}", found):
                 found.rates.setdefault(load, {}).setdefault(name, {})[block] = sound.rate
@@ -129,12 +129,6 @@ def _insist(run: Callable[[], R], what: str, found: Throughput) -> R | None:
     except Void as why:
         found.void.append(f"{what} is left out: {why}")
         return None
-
-
-def _launcher(plan: Plan) -> tuple[str, ...]:
-    if plan.client is None or not shutil.which("taskset"):
-        return ()
-    return ("taskset", "-c", str(plan.client))
 
 
 def _loads(target: Target, quick: bool) -> dict[str, Callable[[], loads.Run]]:
