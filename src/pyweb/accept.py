@@ -82,6 +82,8 @@ class Acceptor:
         stamps: Stamps | NoStamps = NO_STAMPS,
     ) -> None:
         self._config = config
+        self._most = config.max_connections
+        self._share = config.per_client
         self._filling = filling
         self._listeners = {one.sock.fileno(): one for one in listeners}
         self._mode = mode
@@ -102,11 +104,18 @@ class Acceptor:
 
     # What the loop asks for, in this order.
 
+    @property
+    def is_calm(self) -> bool:
+        busy = self._waiting or self._refusals.lingering or self._accept_after
+        return self._polled and not busy and self._reserve >= 0
+
     def prepare(self, now: float) -> None:
         self._hold_reserve()
-        self._poll_sources(self._has_room(now))
+        if self._accept_after <= now:
+            self._accept_after = 0.0
+        self._poll_sources(self._has_room())
 
-    def next_due(self, now: float) -> list[float | None]:
+    def next_due(self, _now: float, /) -> list[float | None]:
         due = [self._refusals.next_deadline()]
         if self._dispatching:
             due.append(self._dispatching.tend())
@@ -116,30 +125,39 @@ class Acceptor:
             due.append(next(iter(self._young.values())).since + _YOUTH)
         if self._waiting:
             due.append(self._waiting[0].since + self._config.timeout_queue)
-            if self._mode.count() < self._config.max_connections:
+            if self._mode.count() < self._most:
                 due.append(self._fork_after)
-        if self._accept_after > now:
+        if self._accept_after:
             due.append(self._accept_after)
         return due
 
     def work(self, ready: list[tuple[int, int]]) -> None:
-        self._answer_crashes()
-        self._serve_returned()
-        self._serve_waiting()
-        for fd, _ in ready:
-            if fd in self._young:
-                self._speaks(fd)
-            elif fd in self._refusals and self._refusals.ready(fd):
-                self._poll.unregister(fd)
+        if self._mode.has_news:
+            self._answer_crashes()
+            self._serve_returned()
+        if self._waiting:
+            self._serve_waiting()
+        if self._young or self._refusals.lingering:
+            self._hear(ready)
         # Then what comes: it may get a descriptor that has just become free, not its event.
         for fd, _ in ready:
             if fd in self._listeners:
                 self._accept(self._listeners[fd])
             elif self._dispatching and fd == self._dispatching.fd:
                 self._take_back(self._dispatching)
-        for fd in self._refusals.expired():
-            self._poll.unregister(fd)
-        self._park_silent()
+        if self._refusals.lingering:
+            for fd in self._refusals.expired():
+                self._poll.unregister(fd)
+        if self._young:
+            self._park_silent()
+
+    def _hear(self, ready: list[tuple[int, int]]) -> None:
+        """Those who have not spoken yet, and those who have been refused."""
+        for fd, _ in ready:
+            if fd in self._young:
+                self._speaks(fd)
+            elif fd in self._refusals.lingering and self._refusals.ready(fd):
+                self._poll.unregister(fd)
 
     def waiting(self) -> int:
         """How many wait for a process."""
@@ -147,7 +165,9 @@ class Acceptor:
 
     def is_busy(self) -> bool:
         """Somebody waits, here or with the dispatcher, or has not yet taken a refusal."""
-        return bool(self._waiting or self._young or len(self._refusals) or self.has_processes())
+        return bool(
+            self._waiting or self._young or self._refusals.lingering or self.has_processes()
+        )
 
     def has_processes(self) -> bool:
         """When the server drains it lives as long as it has something to hold."""
@@ -197,8 +217,8 @@ class Acceptor:
             if one:
                 one.close()
 
-    def _has_room(self, now: float) -> bool:
-        return (self._last_call or len(self._waiting) < WAITING) and now >= self._accept_after
+    def _has_room(self) -> bool:
+        return (len(self._waiting) < WAITING or self._last_call) and not self._accept_after
 
     def _poll_sources(self, wanted: bool) -> None:
         """Listeners, and the dispatcher: what brings connections."""
@@ -219,7 +239,7 @@ class Acceptor:
     def _accept(self, listener: Listener) -> bool:
         """A batch. True: there may be more."""
         for _ in range(_BATCH):
-            if not self._has_room(time.monotonic()):
+            if not self._has_room():
                 return False
             try:
                 sock, address = listener.accept()
@@ -231,7 +251,7 @@ class Acceptor:
                 self._no_descriptor(listener, error)
                 return False
             self._no_room_since = None
-            self._admit(sock, peer_name(address))
+            self._admit(sock, peer_name(address), self._stamps.accepted())
         return True
 
     def _no_descriptor(self, listener: Listener, error: OSError) -> None:
@@ -264,15 +284,13 @@ class Acceptor:
             return
         self._refuse(_Waiting(sock, peer_name(address)), Reason.OUT_OF_DESCRIPTORS)
 
-    def _admit(self, sock: socket.socket, peer: str) -> None:
-        new = _Waiting(sock, peer, self._stamps.accepted())
-        share = self._config.per_client
-        if share and peer != "unix:" and self._of_peer(peer) >= share:
-            self._refuse(new, Reason.CLIENT_SHARE)
+    def _admit(self, sock: socket.socket, peer: str, record: Record) -> None:
+        if self._share and peer != "unix:" and self._of_peer(peer) >= self._share:
+            self._refuse(_Waiting(sock, peer, record), Reason.CLIENT_SHARE)
         elif self._dispatching and not unread(sock):
-            self._await_first_byte(new)
-        else:
-            self._enter(new)
+            self._await_first_byte(_Waiting(sock, peer, record))
+        elif self._waiting or not self._start(sock, peer, NEW, record):
+            self._enter(_Waiting(sock, peer, record))
 
     def _of_peer(self, peer: str) -> int:
         waiting = sum(one.peer == peer for one in (*self._waiting, *self._young.values()))
@@ -300,8 +318,6 @@ class Acceptor:
             self._grow_up(fd).sock.close()
 
     def _park_silent(self) -> None:
-        if not self._young:
-            return
         now = time.monotonic()
         for fd in [fd for fd, one in self._young.items() if one.since + _YOUTH <= now]:
             self._park(self._grow_up(fd))
@@ -341,28 +357,31 @@ class Acceptor:
         """In the order they came."""
         if self._abandoned:
             self._refuse(new, Reason.PROCESSES_FULL)
-        elif self._waiting or not self._start(new):
+        elif self._waiting or not self._start(new.sock, new.peer, new.past, new.record):
             self._waiting.append(new)
 
-    def _start(self, new: _Waiting) -> bool:
-        if self._mode.count() >= self._config.max_connections:
+    def _start(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool:
+        if self._mode.count() >= self._most or self._abandoned:
             return False
-        if time.monotonic() < self._fork_after:
+        if self._fork_after and time.monotonic() < self._fork_after:
             return False
-        if not self._mode.serve(new.sock, new.peer, new.past, new.record):
+        if not self._mode.serve(sock, peer, past, record):
             self._fork_after = time.monotonic() + _PAUSE
             return False
         self._fork_after = 0.0
         return True
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._start(self._waiting[0]):
+        while self._waiting:
+            first = self._waiting[0]
+            if not self._start(first.sock, first.peer, first.past, first.record):
+                break
             self._waiting.popleft()
         if not self._waiting:
             return
         now = time.monotonic()
         while self._waiting and self._waiting[0].since + self._config.timeout_queue <= now:
-            failed = self._mode.count() < self._config.max_connections
+            failed = self._mode.count() < self._most
             reason = Reason.FORK_FAILED if failed else Reason.PROCESSES_FULL
             self._journal.say_often(f"reason {reason:d}: 503, {reason.meaning}")
             self._refuse(self._waiting.popleft(), reason)

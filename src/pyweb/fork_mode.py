@@ -23,7 +23,7 @@ from .dispatching import Dispatching
 from .errors import Reason
 from .filling import Filling
 from .journal import Journal
-from .losses import Losses
+from .losses import NOTHING_TOLD, Losses, Told
 from .mode import Crash, Returned
 from .nursery import Nursery
 from .obituary import Obituaries, what_it_did
@@ -93,7 +93,7 @@ class _Child:
         self.sock = sock
         self.record = record
         self.started = time.monotonic()
-        self.told = Losses.none()
+        self.told: Told = NOTHING_TOLD
 
 
 class ForkMode:
@@ -132,9 +132,11 @@ class ForkMode:
         self._dispatching = dispatching
         self._stamps = stamps
         self._children: dict[int, _Child] = {}
+        self._living = 0  # they, and those whose pids are not known yet
         self._copies = 0
         self._next_look = 0.0
         self._crashes: list[Crash] = []
+        self.has_news = False
         self._obituaries = Obituaries()
         self._peers: Counter[str] = Counter()
         self._ending = False
@@ -150,7 +152,7 @@ class ForkMode:
         now = time.monotonic()
         self._meet()
         due = self._nursery.tend()
-        if self._returned or self._crashes:
+        if self.has_news:
             due = now  # they wait for the next round
         if self._unknown:
             due = earliest(due, now + _SOON)
@@ -159,7 +161,7 @@ class ForkMode:
         if now >= self._next_look:
             self._next_look = now + _LOOK
             for one in self._children.values():
-                self._losses.tell([one.slot], one.told)
+                one.told = self._losses.tell((one.slot,), one.told)
         return earliest(due, self._next_look, self._watch())
 
     def _watch(self) -> float | None:
@@ -183,7 +185,7 @@ class ForkMode:
         """There are as many as there are connections."""
 
     def count(self) -> int:
-        return len(self._children) + len(self._nursery)
+        return self._living
 
     def of_peer(self, peer: str) -> int:
         return self._peers[peer]
@@ -226,6 +228,7 @@ class ForkMode:
     def _has_begun(self, one: _Child) -> None:
         self._stamps.forked(one.record)
         self._peers[one.peer] += 1
+        self._living += 1
         self.served += 1
 
     def _know(self, pid: int, one: _Child) -> None:
@@ -244,7 +247,7 @@ class ForkMode:
                 self._know(pid, one)
             elif one.sock:
                 self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
-                self._forget_peer(one.peer)
+                self._has_ended(one)
                 self._hand_back(one, one.sock)
 
     def _may_be_bare(self, sock: socket.socket, past: Past) -> bool:
@@ -291,17 +294,15 @@ class ForkMode:
 
     def crashes(self) -> list[Crash]:
         """Since the last time. Their sockets belong to who asks."""
-        if not self._crashes:
-            return []
         found, self._crashes = self._crashes, []
+        self.has_news = bool(self._returned)
         return found
 
     def returned(self) -> list[Returned]:
         """Handed back since the last time: they need another process. Their sockets belong to who
         asks."""
-        if not self._returned:
-            return []
         found, self._returned = self._returned, []
+        self.has_news = bool(self._crashes)
         self._needs_python.update(one.sock.fileno() for one in found)
         return found
 
@@ -335,8 +336,8 @@ class ForkMode:
 
     def _bury(self, pid: int, code: int, usage: struct_rusage) -> None:
         one = self._children.pop(pid)
-        self._forget_peer(one.peer)
-        self._losses.tell([one.slot], one.told)
+        self._has_ended(one)
+        self._losses.tell((one.slot,), one.told)
         if one.requests >= 0 and one.sock and self._is_handed_back(code):
             self._hand_back(one, one.sock)
             return
@@ -380,11 +381,13 @@ class ForkMode:
         past = Past(min(one.requests + max(0, one.slot.get(REQUESTS)), MOST_REQUESTS))
         self._scoreboard.give_back(one.slot)
         self._returned.append(Returned(sock, one.peer, past, one.record))
+        self.has_news = True
 
-    def _forget_peer(self, peer: str) -> None:
-        self._peers[peer] -= 1
-        if not self._peers[peer]:
-            del self._peers[peer]
+    def _has_ended(self, one: _Child) -> None:
+        self._living -= 1
+        self._peers[one.peer] -= 1
+        if not self._peers[one.peer]:
+            del self._peers[one.peer]
 
     def _tell(self, pid: int, obituary: str, one: _Child) -> None:
         """What the slot says was written by who crashed: shown, and believed as far as its own
@@ -397,6 +400,7 @@ class ForkMode:
             reason = Reason.REQUEST_TIMEOUT if hung else Reason.CHILD_DIED
             seconds = hung[0].seconds if hung else time.monotonic() - one.started
             sock = None if one.slot.get(SENT) else one.sock
+            self.has_news = True
             self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds, reason))
 
     def end(self, *, kill: bool) -> None:

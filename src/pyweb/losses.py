@@ -12,6 +12,9 @@ from .journal import LINES_LOST, Journal
 from .scoreboard import LOST_LINES, STARVED, Slot
 
 _STARVED = f"reason {Reason.NO_MEMORY:d}: 503, {Reason.NO_MEMORY.meaning}"
+# Of each kind so many.
+Told = tuple[int, int]
+NOTHING_TOLD: Told = (0, 0)
 _KINDS = ((LOST_LINES, LINES_LOST), (STARVED, _STARVED))
 
 
@@ -22,22 +25,16 @@ class Losses:
         self._journal = journal
         self.lines = 0
 
-    @staticmethod
-    def none() -> list[int]:
-        """What has been told of a new process."""
-        return [0] * len(_KINDS)
-
-    def tell(self, slots: Sequence[Slot], told: list[int]) -> None:
-        """Of one process, what has not been told yet."""
-        counts = [0, 0]
+    def tell(self, slots: Sequence[Slot], told: Told) -> Told:
+        """Of one process, what has not been told yet; gives what has been then."""
+        lines = starved = 0
         for slot in slots:
-            counts[0] += slot.get(LOST_LINES)
-            counts[1] += slot.get(STARVED)
-        if counts == told:
-            return
-        for at, (word, text) in enumerate(_KINDS):
-            more = counts[at] - told[at]
-            if more > 0:
-                self._journal.say_often(text, more)
-                self.lines += more if word == LOST_LINES else 0
-        told[:] = counts
+            lines += slot.get(LOST_LINES)
+            starved += slot.get(STARVED)
+        counts = lines, starved
+        if counts != told:
+            for (word, text), count, before in zip(_KINDS, counts, told, strict=True):
+                if count > before:
+                    self._journal.say_often(text, count - before)
+                    self.lines += count - before if word == LOST_LINES else 0
+        return counts

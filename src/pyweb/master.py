@@ -24,6 +24,13 @@ from .stamps import NO_STAMPS, NoStamps, Stamps
 
 # From the word to leave to SIGKILL, for children that are ended.
 _LAST_WORDS = 2.0
+# Routine lasts so long (s) at the most, and ends where nothing comes for so long (ms).
+_ROUTINE = 0.02
+_MOMENT = 2
+
+
+# As a poll has found it: descriptors, and what happens there.
+Ready = list[tuple[int, int]]
 
 
 class Master:
@@ -71,9 +78,7 @@ class Master:
             now = time.monotonic()
             self._entrance.prepare(now)
             patience = self._patience(now)
-            self._stamps.waits()
-            ready = self._poll.poll(patience)
-            self._stamps.woke()
+            ready = self._routine(self._poll_for(patience))
             self._obey([fd for fd, _ in ready])
             self._entrance.work(ready)
             self._journal.flush()
@@ -81,6 +86,37 @@ class Master:
         self._mode.close()
         self._entrance.close()
         self._journal.flush(at_once=True)
+
+    def _poll_for(self, patience: int | None) -> Ready:
+        self._stamps.waits()
+        ready = self._poll.poll(patience)
+        self._stamps.woke()
+        return ready
+
+    def _routine(self, ready: Ready) -> Ready:
+        """As long as nothing happens but that some come and others have ended, a round is that
+        and nothing else: what may be due, and what is told of it all, can wait for a moment. Gives
+        what the poll has found of which that is not so."""
+        if not (ready and self._entrance.is_calm):
+            return ready
+        until = time.monotonic() + _ROUTINE
+        while ready and self._entrance.is_calm and self._is_no_order(ready):
+            self._entrance.work(ready)
+            ready = self._poll_for(_MOMENT)
+            if time.monotonic() >= until:
+                break
+        return ready
+
+    def _is_no_order(self, ready: Ready) -> bool:
+        """Who has ended is reaped."""
+        for fd, _ in ready:
+            if fd == self._channel.fd:
+                return False
+            if fd == self._signals.fd:
+                if not self._signals.only(signal.SIGCHLD):
+                    return False
+                self._mode.reap()
+        return True
 
     def _finished(self) -> bool:
         if not (self._retired or self._stop_at) or self._mode.count():

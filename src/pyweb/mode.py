@@ -84,10 +84,13 @@ class AcceptedMode(Mode, Protocol):
 
     serve     give it a process, and the socket with it; False: not now (the system refuses).
               `past`: it has been parked meanwhile. `record`: of when what happened to it
+    has_news  there are such as the next two give
     crashes   that have been reaped since the last time
     returned  connections whose processes have left them for others, since the last time
     of_peer   how many processes serve this address
     """
+
+    has_news: bool
 
     def serve(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool: ...
     def crashes(self) -> list[Crash]: ...
@@ -101,6 +104,7 @@ class Entrance(Protocol):
     prepare        before each poll
     next_due       moments (monotonic) when there is something to do
     work           after each poll, with what it found
+    is_calm        nobody waits: until something comes, prepare and next_due have nothing to say
     waiting        connections that nobody serves yet
     is_busy        somebody waits, or has not yet taken a refusal
     has_processes  of its own, which have yet to end
@@ -108,6 +112,8 @@ class Entrance(Protocol):
     abandon        nobody is served any more
     """
 
+    @property
+    def is_calm(self) -> bool: ...
     def prepare(self, now: float, /) -> None: ...
     def next_due(self, now: float, /) -> list[float | None]: ...
     def work(self, ready: list[tuple[int, int]]) -> None: ...

@@ -33,7 +33,7 @@ from .journal import Journal
 from .keeper import POSSIBLE, Adoption, make_ledger, start_keeper
 from .lane import Lanes
 from .ledger import Ledger
-from .losses import Losses
+from .losses import NOTHING_TOLD, Losses, Told
 from .obituary import Obituaries, what_it_did
 from .parking import pair
 from .scoreboard import (
@@ -94,7 +94,7 @@ class _Process:
         self.slots = slots
         self.started = time.monotonic()
         self.retiring = False
-        self.told = Losses.none()
+        self.told: Told = NOTHING_TOLD
 
 
 class PoolMode:
@@ -187,7 +187,7 @@ class PoolMode:
     def tend(self) -> float | None:
         """Grow, shrink, replace. Gives the moment (monotonic) when to look again."""
         for one in self._processes.values():
-            self._losses.tell(one.slots, one.told)
+            one.told = self._losses.tell(one.slots, one.told)
         watched = self._watch()
         if self._draining:
             return watched

@@ -38,14 +38,15 @@ class _Lingering:
 
 
 class Refusals:
-    """Connections that have been refused and linger. Their descriptors are polled by the loop."""
+    """Connections that have been refused and linger. Their descriptors are polled by the loop.
+    `lingering`: they, by descriptor; to look at."""
 
     def __init__(self, log: AccessLog, journal: Journal, extra: Fields, retry_after: int) -> None:
         self._log = log
         self._journal = journal
         self._extra = extra
         self._retry_after = b"%d" % max(1, retry_after)
-        self._lingering: dict[int, _Lingering] = {}
+        self.lingering: dict[int, _Lingering] = {}  # by descriptor
         self.count = 0
         self.lost_lines = 0
 
@@ -73,10 +74,10 @@ class Refusals:
 
     def linger(self, sock: socket.socket) -> int | None:
         """With one that has its answer. As refuse()."""
-        if len(self._lingering) >= _CLIENTS:
+        if len(self.lingering) >= _CLIENTS:
             sock.close()
             return None
-        self._lingering[sock.fileno()] = _Lingering(sock)
+        self.lingering[sock.fileno()] = _Lingering(sock)
         return sock.fileno()
 
     def note(self, peer: str, line: bytes, seconds: float, reason: Reason) -> None:
@@ -91,11 +92,11 @@ class Refusals:
     def events(self, fd: int) -> int:
         """What to poll `fd` for. A unix socket has no MSG_TRUNC for streams: what its client
         sends stays where it is, and the hang-up alone (always polled for) is waited for."""
-        return 0 if self._lingering[fd].sock.family == socket.AF_UNIX else select.POLLIN
+        return 0 if self.lingering[fd].sock.family == socket.AF_UNIX else select.POLLIN
 
     def ready(self, fd: int) -> bool:
         """Discard what has come. True: done with it, the descriptor is closed."""
-        one = self._lingering[fd]
+        one = self.lingering[fd]
         try:
             count = len(one.sock.recv(65536, _DISCARD)) if self.events(fd) else 0
         except BlockingIOError:
@@ -110,31 +111,31 @@ class Refusals:
 
     def expired(self) -> list[int]:
         """Close those whose time is over; gives their descriptors, to be polled no more."""
-        if not self._lingering:
+        if not self.lingering:
             return []
         now = time.monotonic()
-        over = [fd for fd, one in self._lingering.items() if one.until <= now]
+        over = [fd for fd, one in self.lingering.items() if one.until <= now]
         for fd in over:
             self._close(fd)
         return over
 
     def next_deadline(self) -> float | None:
-        if not self._lingering:
+        if not self.lingering:
             return None
-        return min(one.until for one in self._lingering.values())
+        return min(one.until for one in self.lingering.values())
 
     def close(self) -> None:
-        for fd in list(self._lingering):
+        for fd in list(self.lingering):
             self._close(fd)
 
     def __contains__(self, fd: int) -> bool:
-        return fd in self._lingering
+        return fd in self.lingering
 
     def __len__(self) -> int:
-        return len(self._lingering)
+        return len(self.lingering)
 
     def _close(self, fd: int) -> None:
-        self._lingering.pop(fd).sock.close()
+        self.lingering.pop(fd).sock.close()
 
 
 class PolledRefusals:

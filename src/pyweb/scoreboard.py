@@ -85,7 +85,7 @@ class Scoreboard:
         if hasattr(mmap, "MADV_DONTFORK"):
             self._map.madvise(mmap.MADV_DONTFORK, 0, _HEAD_SIZE)
         self._words = memoryview(self._map).cast("q")
-        self._free: list[int] = []  # of those that have been taken before
+        self._free: list[Slot] = []  # of those that have been taken before
         self._next = 0
         self._generation = generation
         self.slots = slots
@@ -123,20 +123,16 @@ class Scoreboard:
 
     def take(self, started_ms: int, kind: int = CHILD) -> Slot:
         """A free slot, for a process about to be forked. IndexError when all are taken."""
-        number = self._free.pop() if self._free else self._fresh()
-        slot = Slot(self._words, self._map, number)  # clear, as it was given back
-        slot.set(KIND, kind)
-        slot.set(GENERATION_OF, self._generation)
-        slot.set(STARTED_MS, started_ms)
-        slot.set(STATE, STARTING)
+        slot = self._free.pop() if self._free else self._fresh()
+        slot.take_up(kind, self._generation, started_ms)
         return slot
 
-    def _fresh(self) -> int:
+    def _fresh(self) -> Slot:
         if self._next == self.slots:
             raise IndexError("all slots are taken")
         self._next += 1
         self.set(USED, self._next)
-        return self._next - 1
+        return Slot(self._words, self._map, self._next - 1)
 
     def give_back(self, slot: Slot) -> None:
         """Its process has ended: what it told of its work is kept."""
@@ -145,7 +141,7 @@ class Scoreboard:
             if more > 0:
                 self.set(total, self._words[total] + more)
         slot.clear()
-        self._free.append(slot.number)
+        self._free.append(slot)
 
     def taken(self) -> int:
         return self._next - len(self._free)
@@ -163,18 +159,23 @@ class Scoreboard:
 class Slot:
     """The words of one process, and two texts."""
 
-    __slots__ = ("_base", "_map", "_words", "number")
+    __slots__ = ("_base", "_map", "_words", "at", "number")
 
     def __init__(self, words: memoryview[int], shared: mmap.mmap, number: int) -> None:
+        """`at`: where in the memory it begins, in bytes; for who writes it in C."""
         self._words = words
         self._map = shared
         self._base = _HEAD_SIZE // 8 + number * _STRIDE
+        self.at = self._base * 8
         self.number = number
 
-    @property
-    def at(self) -> int:
-        """Where in the memory it begins, in bytes: for who writes it in C."""
-        return self._base * 8
+    def take_up(self, kind: int, generation: int, started_ms: int) -> None:
+        """For another process. It is clear, as it was given back."""
+        words, base = self._words, self._base
+        words[base + KIND] = kind
+        words[base + GENERATION_OF] = generation
+        words[base + STARTED_MS] = started_ms
+        words[base + STATE] = STARTING
 
     def get(self, word: int) -> int:
         return self._words[self._base + word]

@@ -54,6 +54,14 @@ class SignalPipe:
         heard, self._heard = self._heard, set()
         return heard
 
+    def only(self, number: int) -> bool:
+        """Have others come? Then all are still to be read."""
+        heard = self.read()
+        if heard <= {number}:
+            return True
+        self._heard |= heard
+        return False
+
     def deafen(self) -> None:
         """For the last moments: where handlers of its own are set, the interpreter gives the
         signals their default action while it ends, and one more would look like a death."""
