@@ -5,6 +5,7 @@ from ._fastserve import Repeater
 class Zygote:
     pid: int
     is_over: bool
+    newest_told: int
     @property
     def last(self) -> int: ...
     def __init__(self, repeater: Repeater, keep: Collection[int], spares: int = 0) -> None: ...

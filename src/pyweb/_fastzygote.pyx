@@ -48,9 +48,6 @@ cdef extern from *:
     #endif
     #include "heap.h"
 
-    /* Of a child: for whom. Ticket 0: for nobody yet. Below 0: -errno, there is none. */
-    struct pyweb_said { int pid; unsigned ticket; };
-
     static void *pyweb_map(size_t size, int flags) {
         void *found = mmap(NULL, size, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
         return found == MAP_FAILED ? NULL : found;
@@ -159,7 +156,6 @@ cdef extern from *:
         return (int)taken;
     }
     #else
-    struct pyweb_said { int pid; unsigned ticket; };
     struct heap { int none; };
     static struct heap pyweb_heap;
     static void *pyweb_share_page(void) { errno = ENOSYS; return NULL; }
@@ -203,9 +199,6 @@ cdef extern from *:
                            int (*be)(void *) noexcept nogil, void *given)
     void pyweb_become_zygote(void *page) nogil
     int pyweb_fork_for_master(int *newest) nogil
-    ctypedef struct Said "struct pyweb_said":
-        int pid
-        unsigned int ticket
     void pyweb_tell(int way, int pid, unsigned int ticket) nogil
     int pyweb_give_way() nogil
     int pyweb_be_like_all() nogil
@@ -347,13 +340,6 @@ cdef class Zygote:
     spares  children that it forks before they are asked for
     """
 
-    cdef Repeater repeater
-    cdef readonly int pid
-    cdef readonly bint is_over   # it has hung up, and so have all its spares
-    cdef object way
-    cdef int taken
-    cdef int *newest
-
     def __cinit__(self, Repeater repeater not None, keep, int spares=0):
         cdef Seed seed
         cdef int pid = 0
@@ -363,6 +349,7 @@ cdef class Zygote:
         if self.newest == NULL:
             PyErr_SetFromErrno(OSError)
         self.way, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.way_fd = self.way.fileno()
         with theirs:
             if spares > 0:
                 self.taken = os.eventfd(0, os.EFD_CLOEXEC)
@@ -376,7 +363,7 @@ cdef class Zygote:
             PyErr_SetFromErrno(OSError)
         self.pid = pid
 
-    cdef int clone(self, Seed *seed):
+    cdef int clone(self, void *seed) except *:
         cdef uintptr_t ours[3]
         ours[0], ours[1], ours[2] = <uintptr_t>run, <uintptr_t>find, <uintptr_t>scan_head
         memset(&pyweb_heap, 0, sizeof(pyweb_heap))
@@ -394,28 +381,38 @@ cdef class Zygote:
               long long number, long long requests, unsigned int ticket):
         """Ask for a child, for whoever has the ticket (above 0). False: not now."""
         cdef Turn turn
-        cdef Order order
         self.repeater.aim(&turn, sock, peer, slot_at, record_at, number, requests)
-        order.slot, order.record, order.requests = turn.slot, turn.record, requests
+        return bool(self.ask(&turn, ticket))
+
+    cdef int ask(self, Turn *turn, unsigned int ticket):
+        cdef Order order
+        order.slot, order.record, order.requests = turn.slot, turn.record, turn.rest.requests
         order.peer, order.ticket = turn.peer, ticket
         give_times(&order.times)
-        return bool(kernel_send_descriptor(self.way.fileno(), sock, &order, sizeof(Order)))
+        return kernel_send_descriptor(self.way_fd, turn.sock, &order, sizeof(Order))
 
     def told(self, int most=0):
         """(ticket, pid) of each child since the last time; of so many at the most, but for 0.
         Ticket 0: it is spare. Below 0: -errno, there is none."""
         cdef Said said
-        cdef Py_ssize_t got
-        cdef int way = self.way.fileno()
         found = []
-        while True:
-            got = pyweb_hear(way, &said, sizeof(said))
-            if got != sizeof(said):
-                self.is_over = got == 0
-                return found
+        while self.next_told(&said):
             found.append((said.ticket, said.pid))
             if len(found) == most:
-                return found
+                break
+        return found
+
+    cdef int next_told(self, Said *said):
+        cdef Py_ssize_t got = pyweb_hear(self.way_fd, said, sizeof(Said))
+        if got != sizeof(Said):
+            self.is_over = got == 0
+            return 0
+        if said.pid == self.newest[0]:
+            self.newest_told = said.pid
+        return 1
+
+    cdef int has_spares(self):
+        return self.taken >= 0
 
     def want_more(self):
         """A spare has died."""
@@ -441,6 +438,7 @@ cdef class Zygote:
     def close(self):
         """It ends when it has done what it was asked for, and so do its spares."""
         self.way.close()
+        self.way_fd = -1
         if self.taken >= 0:
             os.close(self.taken)
             self.taken = -1

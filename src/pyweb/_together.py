@@ -12,8 +12,8 @@ from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 
 NAMES = (
-    "_fastcache", "_fastfork", "_fastlane", "_fastopen", "_fastparse", "_fastsend", "_fastserve",
-    "_fastzygote",
+    "_fastcache", "_fastfork", "_fastlane", "_fastopen", "_fastparse", "_fastporter", "_fastsend",
+    "_fastserve", "_fastzygote",
 )  # fmt: skip
 
 

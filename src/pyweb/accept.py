@@ -26,7 +26,7 @@ from .errors import Reason
 from .filling import Filling
 from .journal import Journal
 from .listen import Listener
-from .mode import AcceptedMode
+from .mode import AcceptedMode, Routine
 from .parking import has_ended, unread
 from .refuse import Refusals
 from .stamps import NO_STAMPS, NOTHING, NoStamps, Record, Stamps
@@ -104,10 +104,16 @@ class Acceptor:
 
     # What the loop asks for, in this order.
 
-    @property
-    def is_calm(self) -> bool:
-        busy = self._waiting or self._refusals.lingering or self._accept_after
-        return self._polled and not busy and self._reserve >= 0
+    def routine(self) -> Routine | None:
+        """Where nobody waits, lingers or has a share, and nothing has failed."""
+        busy = self._waiting or self._refusals.lingering or self._share
+        failed = self._accept_after or self._fork_after or self._reserve < 0
+        if busy or failed or not self._polled:
+            return None
+        self._no_room_since = None
+        most = self._most - self._mode.count()
+        silent = self._dispatching is None
+        return self._mode.routine(list(self._listeners), most, also_silent=silent)
 
     def prepare(self, now: float) -> None:
         self._hold_reserve()
@@ -132,6 +138,8 @@ class Acceptor:
         return due
 
     def work(self, ready: list[tuple[int, int]]) -> None:
+        for door, fd, peer in self._mode.came():
+            self._admit(self._listeners[door].accepted(fd), peer, self._stamps.accepted())
         if self._mode.has_news:
             self._answer_crashes()
             self._serve_returned()

@@ -76,7 +76,8 @@ class Backlog:
         self._next_look = 0.0
         self._draining = False
 
-    is_calm = False  # it has few rounds, and each is a whole one
+    def routine(self) -> None:
+        """It has few rounds, and each is a whole one."""
 
     def prepare(self, _now: float, /) -> None:
         pass

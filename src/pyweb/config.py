@@ -278,6 +278,8 @@ OPTIONS: tuple[Option, ...] = (
            "decisions that C repeats, 8 KB each; 0: none", _SYSTEM),
     Option("no-bare", flag, "false", "",
            "mode fork: each child gets all of the master's memory", _SYSTEM),
+    Option("no-porter", flag, "false", "",
+           "mode fork: Python alone lets in who comes and sees off who goes", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
            "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
@@ -332,6 +334,7 @@ class Config(NamedTuple):
     log_format: str
     cache: int
     no_bare: bool
+    no_porter: bool
     stamps: int
     pid_file: str
     socket_mode: int | None

@@ -8,6 +8,7 @@ and how the 500 is sent.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -16,15 +17,16 @@ from collections import Counter
 from resource import struct_rusage
 from typing import TYPE_CHECKING, Protocol
 
-from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child, ended_children
+from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child
 from .clock import earliest
 from .connection import Past, Progress
 from .dispatching import Dispatching
 from .errors import Reason
 from .filling import Filling
+from .guests import Guests
 from .journal import Journal
 from .losses import NOTHING_TOLD, Losses, Told
-from .mode import Crash, Returned
+from .mode import Crash, Returned, Routine
 from .nursery import Nursery
 from .obituary import Obituaries, what_it_did
 from .parking import MOST_REQUESTS
@@ -34,6 +36,7 @@ from .stamps import PID as STAMP_PID
 from .watchdog import Hang, Watchdog
 
 if TYPE_CHECKING:
+    from ._fastporter import Porter
     from ._fastzygote import Zygote
 
 # Each fork of the master copies its descriptors, at 0.15 us: beyond so many no copy is kept for a
@@ -58,6 +61,7 @@ _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
 class Forks(Protocol):
     """Of children that begin in C (repeating.py). OSError.
 
+    porter       who does in C what is the same for each that comes; None: nobody does
     whole        a pid; in a child that needs the interpreter: how far it has come without
     zygote       another that forks children without an interpreter, which may hand back their
                  connections
@@ -72,6 +76,7 @@ class Forks(Protocol):
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress: ...
     def zygote(self) -> Zygote: ...
+    def porter(self) -> Porter | None: ...
 
 
 class _Child:
@@ -86,13 +91,14 @@ class _Child:
         sock: socket.socket | None,
         record: Record,
         requests: int,
+        started: float,
     ) -> None:
         self.requests = requests
         self.slot = slot
         self.peer = peer
         self.sock = sock
         self.record = record
-        self.started = time.monotonic()
+        self.started = started
         self.told: Told = NOTHING_TOLD
 
 
@@ -119,8 +125,12 @@ class ForkMode:
         self._forks = forks
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
+        self._seen_off = 0  # guests, by when it was looked at last
         bare = forks.zygote if forks and forks.may_be_bare else None
-        self._nursery: Nursery[_Child] = Nursery(bare, journal, forks.spares if forks else 0)
+        porter = forks.porter() if forks and bare else None
+        self._guests: Guests[_Child] = Guests(porter, self._own)
+        spares = forks.spares if forks else 0
+        self._nursery: Nursery[_Child] = Nursery(bare, journal, self._guests, spares)
         self._unknown: dict[int, tuple[int, struct_rusage]] = {}
         self._bare_deaths = 0
         self._returned: list[Returned] = []
@@ -140,7 +150,7 @@ class ForkMode:
         self._obituaries = Obituaries()
         self._peers: Counter[str] = Counter()
         self._ending = False
-        self.served = 0
+        self._served = 0
         self.cut = 0
         self._losses = Losses(journal)
 
@@ -156,10 +166,12 @@ class ForkMode:
             due = now  # they wait for the next round
         if self._unknown:
             due = earliest(due, now + _SOON)
-        if not self._children:
+        if not self.count():
             return due
         if now >= self._next_look:
             self._next_look = now + _LOOK
+            self._nursery.take_over()
+            self._take_over(now - _LOOK)
             for one in self._children.values():
                 one.told = self._losses.tell((one.slot,), one.told)
         return earliest(due, self._next_look, self._watch())
@@ -185,7 +197,11 @@ class ForkMode:
         """There are as many as there are connections."""
 
     def count(self) -> int:
-        return self._living
+        return self._living + self._guests.count
+
+    @property
+    def served(self) -> int:
+        return self._served + self._guests.served
 
     def of_peer(self, peer: str) -> int:
         return self._peers[peer]
@@ -208,7 +224,7 @@ class ForkMode:
             self._journal.say_often(f"fork: {error.strerror}: connections wait for a process")
             return False
         self._needs_python.discard(sock.fileno())
-        one = _Child(slot, peer, self._copy(sock), record, -1)
+        one = _Child(slot, peer, self._copy(sock), record, -1, time.monotonic())
         self._has_begun(one)
         self._unknown.pop(pid, None)  # that was another, long ago
         self._know(pid, one)
@@ -217,7 +233,7 @@ class ForkMode:
     def _ask_for_bare(
         self, sock: socket.socket, peer: str, slot: Slot, past: Past, record: Record
     ) -> bool:
-        one = _Child(slot, peer, sock, record, past.requests)
+        one = _Child(slot, peer, sock, record, past.requests, time.monotonic())
         order = (sock.fileno(), peer.encode(), slot.at, *record.place, past.requests)
         if not self._nursery.ask(one, order):
             return False
@@ -229,7 +245,7 @@ class ForkMode:
         self._stamps.forked(one.record)
         self._peers[one.peer] += 1
         self._living += 1
-        self.served += 1
+        self._served += 1
 
     def _know(self, pid: int, one: _Child) -> None:
         one.slot.set(PID, pid)
@@ -240,15 +256,48 @@ class ForkMode:
 
     def _meet(self) -> None:
         """The children whose pids the zygote has told."""
-        if not self._nursery:
+        if not (self._nursery or self._unknown):
             return
         for pid, one in self._nursery.told():
             if pid > 0:
                 self._know(pid, one)
-            elif one.sock:
-                self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
-                self._has_ended(one)
-                self._hand_back(one, one.sock)
+            else:
+                self._has_no_child(one)
+        for one in self._guests.give_up_failed():
+            self._has_no_child(one)
+        for pid in list(self._unknown):
+            guest = self._guests.give_up(pid)
+            if guest:
+                self._know(pid, guest)
+
+    def _has_no_child(self, one: _Child) -> None:
+        if one.sock:
+            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+            self._has_ended(one)
+            self._hand_back(one, one.sock)
+
+    # Guests, see guests.py.
+
+    def routine(self, doors: list[int], most: int, *, also_silent: bool) -> Routine | None:
+        """As _may_be_bare, of those who come."""
+        if self._doubt or self._bare_deaths >= _MOST_DEATHS or self._copies >= _BARE_COPIES:
+            return None
+        return self._guests.routine(doors, most, also_silent=also_silent)
+
+    def came(self) -> list[tuple[int, int, str]]:
+        return self._guests.came()
+
+    def _own(
+        self, slot: Slot, peer: str, sock: socket.socket, record: Record, began: float
+    ) -> _Child:
+        self._copies += 1
+        self._living += 1
+        self._peers[peer] += 1
+        return _Child(slot, peer, sock, record, 0, began)
+
+    def _take_over(self, before: float) -> None:
+        """Those who came before that moment."""
+        self._children.update(self._guests.give_up_known(before))
 
     def _may_be_bare(self, sock: socket.socket, past: Past) -> bool:
         """It must be possible to hand it back, and likely that there is no need to."""
@@ -310,15 +359,21 @@ class ForkMode:
         """All that have ended, in one go; and what the zygote could not do, for which it wakes us
         as if one had."""
         self._meet()
-        for pid, code, usage in ended_children():
+        for pid, code, usage in self._guests.reap():
             if pid not in self._children:
                 self._meet()  # it has told meanwhile who it is
+            guest = self._guests.give_up(pid)
+            if guest:
+                self._children[pid] = guest
             if pid in self._children:
                 self._bury(pid, code, usage)
             elif not self._bury_helper(pid, code, usage) and self._may_be_told:
                 self._unknown[pid] = code, usage  # it has ended before the zygote could tell
         if not self._nursery:
             self._unknown.clear()
+        if self._doubts > 1 and self._guests.seen_off > self._seen_off:
+            self._doubts = 1
+        self._seen_off = self._guests.seen_off
 
     @property
     def _may_be_told(self) -> bool:
@@ -377,7 +432,7 @@ class ForkMode:
 
     def _hand_back(self, one: _Child, sock: socket.socket) -> None:
         self._copies -= 1
-        self.served -= 1
+        self._served -= 1
         past = Past(min(one.requests + max(0, one.slot.get(REQUESTS)), MOST_REQUESTS))
         self._scoreboard.give_back(one.slot)
         self._returned.append(Returned(sock, one.peer, past, one.record))
@@ -406,6 +461,7 @@ class ForkMode:
     def end(self, *, kill: bool) -> None:
         self._nursery.settle()
         self._meet()
+        self._take_over(math.inf)
         if not self._ending:
             self.cut += len(self._children)
         self._ending = True

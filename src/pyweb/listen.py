@@ -50,7 +50,11 @@ class Listener:
         """As socket.accept; what the new one is, is known. (socket.accept makes an enum member of
         family and kind each time: with them it takes twice as long as the system call.)"""
         fd, address = self.sock._accept()  # type: ignore[attr-defined]  # socket.accept calls it
-        return socket.socket(*self._kind, fd), address
+        return self.accepted(fd), address
+
+    def accepted(self, fd: int) -> socket.socket:
+        """For who has accepted it already."""
+        return socket.socket(*self._kind, fd)
 
     @property
     def url(self) -> str:

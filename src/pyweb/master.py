@@ -18,7 +18,7 @@ from .config import Config
 from .errors import Reason
 from .journal import Journal
 from .listen import Listener
-from .mode import Entrance, Mode
+from .mode import Entrance, Mode, Ready
 from .signals import SignalPipe
 from .stamps import NO_STAMPS, NoStamps, Stamps
 
@@ -27,10 +27,6 @@ _LAST_WORDS = 2.0
 # Routine lasts so long (s) at the most, and ends where nothing comes for so long (ms).
 _ROUTINE = 0.02
 _MOMENT = 2
-
-
-# As a poll has found it: descriptors, and what happens there.
-Ready = list[tuple[int, int]]
 
 
 class Master:
@@ -88,6 +84,8 @@ class Master:
         self._journal.flush(at_once=True)
 
     def _poll_for(self, patience: int | None) -> Ready:
+        if not self._stamps.on:
+            return self._poll.poll(patience)
         self._stamps.waits()
         ready = self._poll.poll(patience)
         self._stamps.woke()
@@ -96,27 +94,18 @@ class Master:
     def _routine(self, ready: Ready) -> Ready:
         """As long as nothing happens but that some come and others have ended, a round is that
         and nothing else: what may be due, and what is told of it all, can wait for a moment. Gives
-        what the poll has found of which that is not so."""
-        if not (ready and self._entrance.is_calm):
+        what the poll has found where that is not so."""
+        do = self._entrance.routine() if ready else None
+        if do is None:
             return ready
         until = time.monotonic() + _ROUTINE
-        while ready and self._entrance.is_calm and self._is_no_order(ready):
-            self._entrance.work(ready)
-            ready = self._poll_for(_MOMENT)
+        while do(ready, self._signals):
             if time.monotonic() >= until:
+                return []
+            ready = self._poll_for(_MOMENT)
+            if not ready:
                 break
         return ready
-
-    def _is_no_order(self, ready: Ready) -> bool:
-        """Who has ended is reaped."""
-        for fd, _ in ready:
-            if fd == self._channel.fd:
-                return False
-            if fd == self._signals.fd:
-                if not self._signals.only(signal.SIGCHLD):
-                    return False
-                self._mode.reap()
-        return True
 
     def _finished(self) -> bool:
         if not (self._retired or self._stop_at) or self._mode.count():

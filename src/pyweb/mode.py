@@ -6,11 +6,18 @@ A mode is one class in one file; a fourth is a file more, and a line in generati
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from .connection import Past
 from .errors import Reason
+from .signals import SignalPipe
 from .stamps import Record
+
+# As a poll has found it: descriptors, and what happens there.
+Ready: TypeAlias = "list[tuple[int, int]]"
+# Of a round. False: there is more to do.
+Routine: TypeAlias = "Callable[[Ready, SignalPipe], bool]"
 
 
 class Mode(Protocol):
@@ -26,10 +33,11 @@ class Mode(Protocol):
     """
 
     unit: str  # what a process of it serves, for people
-    served: int
     refused: int
     cut: int
 
+    @property
+    def served(self) -> int: ...
     @property
     def lost_lines(self) -> int: ...
     def count(self) -> int: ...
@@ -84,6 +92,9 @@ class AcceptedMode(Mode, Protocol):
 
     serve     give it a process, and the socket with it; False: not now (the system refuses).
               `past`: it has been parked meanwhile. `record`: of when what happened to it
+    routine   who lets in so many at the most at these doors, and sees off others (_fastporter.pyx);
+              `also_silent`: those, too, from whom no byte has come. None: nobody
+    came      whom that one has accepted, and they need more: at which door, descriptor, address
     has_news  there are such as the next two give
     crashes   that have been reaped since the last time
     returned  connections whose processes have left them for others, since the last time
@@ -92,6 +103,8 @@ class AcceptedMode(Mode, Protocol):
 
     has_news: bool
 
+    def routine(self, doors: list[int], most: int, *, also_silent: bool) -> Routine | None: ...
+    def came(self) -> list[tuple[int, int, str]]: ...
     def serve(self, sock: socket.socket, peer: str, past: Past, record: Record) -> bool: ...
     def crashes(self) -> list[Crash]: ...
     def returned(self) -> list[Returned]: ...
@@ -104,7 +117,8 @@ class Entrance(Protocol):
     prepare        before each poll
     next_due       moments (monotonic) when there is something to do
     work           after each poll, with what it found
-    is_calm        nobody waits: until something comes, prepare and next_due have nothing to say
+    routine        who does, of a round in which all is as always, all that there is to do. None:
+                   nobody, or it is not
     waiting        connections that nobody serves yet
     is_busy        somebody waits, or has not yet taken a refusal
     has_processes  of its own, which have yet to end
@@ -112,8 +126,7 @@ class Entrance(Protocol):
     abandon        nobody is served any more
     """
 
-    @property
-    def is_calm(self) -> bool: ...
+    def routine(self) -> Routine | None: ...
     def prepare(self, now: float, /) -> None: ...
     def next_due(self, now: float, /) -> list[float | None]: ...
     def work(self, ready: list[tuple[int, int]]) -> None: ...

@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable
 from resource import struct_rusage
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .clock import Backoff, earliest
 from .errors import Reason
@@ -32,20 +32,43 @@ _SILENCE = 5.0
 _LAST_WORDS = 0.2
 # So many may be asked for before their pids are heard: a socket holds no more than a few hundred.
 _UNHEARD = 64
-_MOST_TICKETS = 1 << 30
+# The others' are above (_fastporter.pyx).
+_MOST_TICKETS = (1 << 30) - 1
 
 Child = TypeVar("Child")
 # In which memory a child finds its slot and its record, and how many requests it has had before.
 Order = tuple[int, bytes, int, int, int, int]
 
 
+class Others(Protocol[Child]):
+    """Who asks the zygote as well (see _fastporter.pyx), and hears it for both.
+
+    untold          so many are not known
+    turn_to         this one forks from here on; None: there is none
+    told            of those who were asked for here, as Zygote.told
+    give_up_untold  those that are not known are ours from here on: their tickets, and when they
+                    were asked for
+    """
+
+    @property
+    def untold(self) -> int: ...
+    def turn_to(self, zygote: Zygote | None) -> None: ...
+    def told(self, zygote: Zygote, most: int) -> list[tuple[int, int]]: ...
+    def give_up_untold(self) -> list[tuple[int, Child, float]]: ...
+
+
 class Nursery(Generic[Child]):
     """`make`: another zygote; OSError. None: there is never one. `spares`: that it keeps."""
 
     def __init__(
-        self, make: Callable[[], Zygote] | None, journal: Journal, spares: int = 0
+        self,
+        make: Callable[[], Zygote] | None,
+        journal: Journal,
+        others: Others[Child],
+        spares: int = 0,
     ) -> None:
         self._make = make
+        self._others = others
         self._spares = Spares(spares)
         self._journal = journal
         self._zygote: Zygote | None = None
@@ -54,16 +77,12 @@ class Nursery(Generic[Child]):
         self._tickets = 0
         self._asked: dict[int, tuple[Child, float]] = {}  # by ticket, in the order of asking
         self._known: list[tuple[int, Child]] = []
-        self._newest = 0  # the zygote's newest child, when that has been told
         self._retired: set[int] = set()
         self._is_stale = False  # it should be another, and was asked for too much
 
-    def __len__(self) -> int:
-        """Children that were asked for, and are not known yet."""
-        return len(self._asked) + len(self._known)
-
     def __bool__(self) -> bool:
-        return bool(self._asked or self._known)
+        """Children were asked for, and are not known yet."""
+        return bool(self._asked or self._known or self._others.untold)
 
     # Asking.
 
@@ -80,7 +99,7 @@ class Nursery(Generic[Child]):
 
     def told(self) -> list[tuple[int, Child]]:
         """Those that are known now, by their pids. Below 0, -errno: there is no such child."""
-        if self._asked:
+        if self._asked or self._others.untold:
             self._hear()
         found, self._known = self._known, []
         return found
@@ -90,18 +109,24 @@ class Nursery(Generic[Child]):
         zygote = self._zygote
         if zygote is None:
             return
-        for ticket, pid in zygote.told(0 if self._spares.wanted else len(self._asked)):
+        most = 0 if self._spares.wanted else len(self._asked)
+        for ticket, pid in self._others.told(zygote, most):
             if ticket:
                 self._know(ticket, pid)
             else:
                 self._spares.is_there(pid)
-            if pid == zygote.last:
-                self._newest = pid
 
     def _know(self, ticket: int, pid: int) -> None:
         self._spares.has_taken(pid)
         if ticket in self._asked:
             self._known.append((pid, self._asked.pop(ticket)[0]))
+
+    def take_over(self) -> None:
+        """Those that the others have asked for and that are not known."""
+        more = self._others.give_up_untold()
+        if more:
+            self._asked |= {ticket: (child, asked) for ticket, child, asked in more}
+            self._asked = dict(sorted(self._asked.items(), key=lambda one: one[1][1]))
 
     # Keeping it.
 
@@ -112,7 +137,7 @@ class Nursery(Generic[Child]):
             self.renew()
         if self._zygote is None:
             return self._start()
-        if not self._spares.are_complete():
+        if self._spares.wanted:
             self._hear()
         for _ in range(self._spares.owed()):
             self._zygote.want_more()
@@ -129,6 +154,7 @@ class Nursery(Generic[Child]):
         self._started = time.monotonic()
         try:
             self._zygote = self._make()
+            self._others.turn_to(self._zygote)
         except OSError as error:
             self._journal.say_often(f"zygote: {error.strerror}: children are forked whole")
             self._backoff.ended(self._started)
@@ -147,8 +173,9 @@ class Nursery(Generic[Child]):
             return self._bury_spare(pid, code, usage, obituaries)
         how = obituaries.tell(code, usage) if code else "left"
         self._journal.say(f"reason {Reason.ZYGOTE_DIED:d}: zygote {pid} {how}; another is started")
+        self.take_over()
         self._hear_out(zygote)
-        if zygote.last != self._newest and self._asked and not self._spares.wanted:
+        if zygote.last != zygote.newest_told and self._asked and not self._spares.wanted:
             self._know(next(iter(self._asked)), zygote.last)  # it was forked, and not yet told
         for ticket in list(self._asked):
             self._know(ticket, -1)
@@ -193,7 +220,8 @@ class Nursery(Generic[Child]):
     def _untaken(self, zygote: Zygote) -> set[int]:
         """Spares; and one that it may have forked and not told of."""
         spares, last = set(self._spares.idle), zygote.last
-        if self._spares.wanted and last not in (0, self._newest) and last not in self._spares.dead:
+        known = last in (0, zygote.newest_told) or last in self._spares.dead
+        if self._spares.wanted and not known:
             spares.add(last)
         return spares
 
@@ -201,9 +229,9 @@ class Nursery(Generic[Child]):
         """It is closed; its spares leave, and it, if it lives."""
         self._retired |= self._untaken(zygote)
         self._spares.forget()
+        self._others.turn_to(None)
         zygote.close()
         self._zygote = None
-        self._newest = 0
 
     def renew(self) -> None:
         """What its children share has changed: another takes its place, when it has done what it
@@ -217,6 +245,7 @@ class Nursery(Generic[Child]):
 
     def settle(self) -> None:
         """Wait until all that were asked for are known."""
+        self.take_over()
         if self._zygote:
             self._listen(self._zygote, _SILENCE, to_all=False)
 
@@ -227,6 +256,7 @@ class Nursery(Generic[Child]):
             return
         os.kill(zygote.pid, signal.SIGKILL)  # it may be stopped
         os.waitpid(zygote.pid, 0)
+        self.take_over()
         self._hear()
         spares = self._untaken(zygote)
         self._retire(zygote)

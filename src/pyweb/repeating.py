@@ -15,6 +15,7 @@ from collections.abc import Collection
 
 from .cache import BROKEN_OFF, FRESH, GOOD, NAMES, Decider, escapes
 from .child import LINGER
+from .config import Config
 from .connection import LINGER_SILENCE, Progress, first_words
 from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from .filler import Filler
@@ -35,7 +36,7 @@ from .static import StaticSite
 _PRELOADED = "/etc/ld.so.preload"
 
 try:
-    from . import _fastcache, _fastfork, _fastserve, _fastzygote
+    from . import _fastcache, _fastfork, _fastporter, _fastserve, _fastzygote
 except ImportError:
     _fastcache = None  # type: ignore[assignment]
 
@@ -72,7 +73,8 @@ def repeating(
     if parker is not None:
         keep.add(parker.fileno())
     config = service.config
-    return filling, _Forks(repeater, keep, config.spares, may_be_bare=not config.no_bare)
+    porter = None if config.no_porter else _fastporter.Porter(repeater, board, service.stamps)
+    return filling, _Forks(repeater, keep, config, porter)
 
 
 def lanes(
@@ -148,20 +150,23 @@ class _Forks:
         self,
         repeater: _fastserve.Repeater,
         keep: Collection[int],
-        spares: int,
-        *,
-        may_be_bare: bool,
+        config: Config,
+        porter: _fastporter.Porter | None,
     ) -> None:
         self._repeater = repeater
         self._keep = keep
-        self.spares = spares
+        self.spares = config.spares
+        self._porter = porter
         self._forker = _fastfork.Forker(repeater, keep)
         # An object that gets between us and libc has data of its own, which a bare child lacks.
         preloaded = bool(os.environ.get("LD_PRELOAD")) or os.path.exists(_PRELOADED)
-        self.may_be_bare = may_be_bare and not preloaded
+        self.may_be_bare = not config.no_bare and not preloaded
 
     def zygote(self) -> _fastzygote.Zygote:
         return _fastzygote.Zygote(self._repeater, self._keep, self.spares)
+
+    def porter(self) -> _fastporter.Porter | None:
+        return self._porter
 
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int

@@ -53,12 +53,13 @@ _WORDS = 24
 # tells its length; cut off where the room ends.
 TEXT_AT, TEXT = 192, 256
 PEER_AT, PEER = 448, 64
-_SLOT_SIZE = 512
-_STRIDE = _SLOT_SIZE // 8
-_EMPTY = bytes(_SLOT_SIZE)
+SLOT_SIZE = 512
+_STRIDE = SLOT_SIZE // 8
+_EMPTY = bytes(SLOT_SIZE)
 _RECORD = struct.Struct(f"={_WORDS}q")
 
-_SUMS = ((ENDED_REQUESTS, REQUESTS), (ENDED_BYTES, BYTES), (ENDED_REPEATED, REPEATED))
+# Into which word of the head which of a slot is added when its process has ended.
+SUMS = ((ENDED_REQUESTS, REQUESTS), (ENDED_BYTES, BYTES), (ENDED_REPEATED, REPEATED))
 
 FREE, STARTING, READING, ANSWERING, IDLE, LINGERING, WORKING, IDLE_WORKER, RETIRING = range(9)
 STATE_NAMES = (
@@ -78,14 +79,15 @@ class Scoreboard:
     """`slots` slots in memory that a fork shares. Made by the master, before its first fork.
 
     has_memfd   False: the memory is anonymous, and nobody else can find it
+    free        slots that nobody has; there may be more that nobody ever had
     """
 
     def __init__(self, slots: int, *, generation: int = 1, supervisor: int = 0) -> None:
-        self._map, self.has_memfd = shared_memory(MEMFD_NAME, _HEAD_SIZE + slots * _SLOT_SIZE)
+        self._map, self.has_memfd = shared_memory(MEMFD_NAME, _HEAD_SIZE + slots * SLOT_SIZE)
         if hasattr(mmap, "MADV_DONTFORK"):
             self._map.madvise(mmap.MADV_DONTFORK, 0, _HEAD_SIZE)
         self._words = memoryview(self._map).cast("q")
-        self._free: list[Slot] = []  # of those that have been taken before
+        self.free: list[Slot] = []
         self._next = 0
         self._generation = generation
         self.slots = slots
@@ -121,9 +123,13 @@ class Scoreboard:
 
     # The slots.
 
+    @property
+    def generation(self) -> int:
+        return self._generation
+
     def take(self, started_ms: int, kind: int = CHILD) -> Slot:
         """A free slot, for a process about to be forked. IndexError when all are taken."""
-        slot = self._free.pop() if self._free else self._fresh()
+        slot = self.free.pop() if self.free else self._fresh()
         slot.take_up(kind, self._generation, started_ms)
         return slot
 
@@ -136,15 +142,15 @@ class Scoreboard:
 
     def give_back(self, slot: Slot) -> None:
         """Its process has ended: what it told of its work is kept."""
-        for total, word in _SUMS:
+        for total, word in SUMS:
             more = slot.get(word)
             if more > 0:
                 self.set(total, self._words[total] + more)
         slot.clear()
-        self._free.append(slot)
+        self.free.append(slot)
 
     def taken(self) -> int:
-        return self._next - len(self._free)
+        return self._next - len(self.free)
 
     @property
     def memory(self) -> mmap.mmap:
@@ -211,7 +217,7 @@ class Slot:
     def clear(self) -> None:
         """In one go, which is twice a connection; nobody else writes now."""
         start = self._base * 8
-        self._map[start : start + _SLOT_SIZE] = _EMPTY
+        self._map[start : start + SLOT_SIZE] = _EMPTY
 
 
 def _text_in(room: bytes) -> bytes:
@@ -279,10 +285,10 @@ def _records(fd: int, used: int) -> Iterator[Record]:
     """Free is a slot with neither a process nor a state."""
     for first in range(0, used, _BATCH):
         count = min(_BATCH, used - first)
-        data = os.pread(fd, count * _SLOT_SIZE, _HEAD_SIZE + first * _SLOT_SIZE)
-        for at in range(0, len(data) - _SLOT_SIZE + 1, _SLOT_SIZE):
-            record = Record(first + at // _SLOT_SIZE, data[at : at + _SLOT_SIZE])
+        data = os.pread(fd, count * SLOT_SIZE, _HEAD_SIZE + first * SLOT_SIZE)
+        for at in range(0, len(data) - SLOT_SIZE + 1, SLOT_SIZE):
+            record = Record(first + at // SLOT_SIZE, data[at : at + SLOT_SIZE])
             if record.get(PID) or record.get(STATE) != FREE:
                 yield record
-        if len(data) < count * _SLOT_SIZE:
+        if len(data) < count * SLOT_SIZE:
             return

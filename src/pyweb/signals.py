@@ -27,13 +27,14 @@ _MANY = 512
 
 
 class SignalPipe:
-    """`fd` is readable when a signal of `heard` has come."""
+    """`fd` is readable when a signal of those that are `heard` has come: it is in the set of that
+    name until it is read."""
 
     def __init__(self, heard: tuple[int, ...] = HEARD) -> None:
         self.fd, self._write = os.pipe()
         os.set_blocking(self.fd, False)
         os.set_blocking(self._write, False)
-        self._heard: set[int] = set()
+        self.heard: set[int] = set()
         # A full pipe wakes too.
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._note) for number in heard}
@@ -41,7 +42,7 @@ class SignalPipe:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self._heard.add(number)
+        self.heard.add(number)
 
     def read(self) -> set[int]:
         """The signals that have come since."""
@@ -51,16 +52,8 @@ class SignalPipe:
                 pass
         except BlockingIOError:
             pass
-        heard, self._heard = self._heard, set()
+        heard, self.heard = self.heard, set()
         return heard
-
-    def only(self, number: int) -> bool:
-        """Have others come? Then all are still to be read."""
-        heard = self.read()
-        if heard <= {number}:
-            return True
-        self._heard |= heard
-        return False
 
     def deafen(self) -> None:
         """For the last moments: where handlers of its own are set, the interpreter gives the

@@ -15,7 +15,7 @@ import struct
 
 # As `threading` has it, without the rest of `threading`.
 from _thread import _local
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from resource import struct_rusage
 from time import monotonic_ns
 
@@ -130,6 +130,12 @@ class Stamps:
 
     It is told when its process waits and when it has been woken, accepts, forks, and begins to
     answer; who serves a connection marks the rest in the connection's record.
+
+    For who stamps in C (_fastporter.pyx):
+
+    awake         when it was woken (CLOCK_MONOTONIC, ns)
+    taken         so many records so far; from the `first` on there are `count`
+    also_waits    called when it waits
     """
 
     on = True
@@ -139,12 +145,13 @@ class Stamps:
     ) -> None:
         self._map = memory
         self._words = words
-        self._awake = 0
-        self._forked: list[Record] = []  # since it waited
-        self._reaped: list[Record] = []  # likewise
+        self.awake = 0
+        self._forked: list[Record] = []
+        self._reaped: list[Record] = []
         self._answering = _local()  # threads share one document root
-        self._taken = 0
-        self._first, self.count = first, count
+        self.taken = 0
+        self.also_waits: Callable[[], None] = _nothing
+        self.first, self.count = first, count
 
     @classmethod
     def make(cls, count: int) -> Stamps:
@@ -179,13 +186,20 @@ class Stamps:
 
     def take(self) -> Record:
         """The next record, empty, and numbered."""
-        place = self._first + self._taken % self.count
-        self._taken += 1
+        place = self.first + self.taken % self.count
+        self.taken += 1
         self._map[place * SIZE : (place + 1) * SIZE] = _EMPTY
-        return Record(self._words, place, self._taken)
+        return self.record(place, self.taken)
+
+    def record(self, place: int, number: int) -> Record:
+        """In this place, with this number."""
+        return Record(self._words, place, number)
 
     def waits(self) -> None:
         """Whoever accepts has done what there was."""
+        self.also_waits()
+        if not (self._forked or self._reaped):
+            return
         for record in self._forked:
             record.mark(WAITS)
         for record in self._reaped:
@@ -194,13 +208,13 @@ class Stamps:
         self._reaped.clear()
 
     def woke(self) -> None:
-        self._awake = monotonic_ns()
+        self.awake = monotonic_ns()
 
     def accepted(self, requests: int = 0) -> Record:
         """A connection is ours; it has had so many answers from others."""
         record = self.take()
         record.set(ACCEPTED, monotonic_ns())
-        record.set(AWAKE, self._awake)
+        record.set(AWAKE, self.awake)
         record.set(PID, os.getpid())
         record.set(REQUESTS, requests)
         return record
@@ -212,7 +226,7 @@ class Stamps:
 
     def reaped(self, record: Record, usage: struct_rusage) -> None:
         # On another CPU it may have ended since.
-        record.set(NOTICED, max(self._awake, record.get(EXIT)))
+        record.set(NOTICED, max(self.awake, record.get(EXIT)))
         record.mark(REAPED)
         record.set(MINOR_FAULTS, usage.ru_minflt)
         record.set(VOLUNTARY, usage.ru_nvcsw)
@@ -229,6 +243,10 @@ class Stamps:
         """Or found that it can't be."""
         record: Record = getattr(self._answering, "record", NOTHING)
         record.mark(OPENED)
+
+
+def _nothing() -> None:
+    pass
 
 
 class NoStamps:
