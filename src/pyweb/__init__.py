@@ -10,11 +10,11 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  ledger  _fastcache  _fastserve  cache  connection
- 4 child         parking  child  obituary  _fastfork  _fastzygote  verdicts  keeper  gate
-                 shares  handed  _fastlane  lane  worker  dispatcher  filler
+ 4 child         parking  child  obituary  _fastfork  _fastzygote  _fastporter  verdicts
+                 keeper  gate  shares  handed  _fastlane  lane  worker  dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
-                 filling  spares  nursery  fork_mode  repeating  pool_mode  accept  backlog  account
-                 introduce  master
+                 filling  spares  guests  nursery  fork_mode  repeating  pool_mode  accept  backlog
+                 account  introduce  master
  6 server        handover  generation  notify  inherited  pidfile  holdings  spawn  terminal
                  upgrade  supervisor  server
  7 door          status  statustext  watch  cli  __main__
