@@ -996,7 +996,7 @@ def test_nonsense_in_the_memory_harms_nobody(pokes: list[tuple[int, bytes]]) -> 
 
 
 def totals(server: Server) -> dict[str, int]:
-    reader = _board(server)
+    reader = board_of(server)
     return {
         name: reader.get(word) + sum(r.get(w) for r in reader.records())
         for name, word, w in (
@@ -1006,7 +1006,7 @@ def totals(server: Server) -> dict[str, int]:
     }
 
 
-def _board(server: Server) -> scoreboard.Reader:
+def board_of(server: Server) -> scoreboard.Reader:
     fds = procfs.descriptors(server.master)
     [number] = [n for n, to in fds.items() if scoreboard.MEMFD_NAME in to][:1]
     fd = procfs.open_descriptor(server.master, number)
@@ -1029,7 +1029,7 @@ def repeats(server: Server, target: str = "/hello.txt") -> None:
 
 def sending(server: Server) -> list[int]:
     """Pids of processes of whose answer a part has left."""
-    records = _board(server).records()
+    records = board_of(server).records()
     return [r.get(scoreboard.PID) for r in records if r.get(scoreboard.SENT) > 1]
 
 
@@ -1177,7 +1177,7 @@ def kept(server: Server) -> tuple[Client, int]:
 
 def idle(server: Server) -> list[int]:
     """Pids of processes that wait for a request."""
-    records = _board(server).records()
+    records = board_of(server).records()
     return [r.get(scoreboard.PID) for r in records if r.get(STATE) == scoreboard.IDLE]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import socket
@@ -55,9 +56,16 @@ class Twins:
     """One site, answered by Connection and by a Repeater, with one log."""
 
     def __init__(
-        self, root: Path, scratch: Path, *options: str, parker: int = -1, largest: int = 0
+        self,
+        root: Path,
+        scratch: Path,
+        *options: str,
+        parker: int = -1,
+        largest: int = 0,
+        slots: int = 1,
+        records: mmap.mmap | None = None,
     ) -> None:
-        """`largest`: bytes of a content that the cache keeps."""
+        """`largest`: bytes of a content that the cache keeps. `records`: see Repeater."""
         self.root = DocRoot(str(root))
         recording = RecordingRoot(self.root)
         self.config = configure(arguments().parse_args(["-d", str(root), *options]), {})
@@ -76,13 +84,13 @@ class Twins:
         self._inbox.setblocking(False)
         self.lifeline, self._mine = os.pipe()
         self.filler = Filler(self._inbox, self.lifeline, parser, decider, self.table.writer)
-        self.board = Scoreboard(1)
+        self.board = Scoreboard(slots)
         self.slot = self.board.take(0)
         parked, at = idle_message()
         self.repeater = _fastserve.Repeater(
             self.table.reader,
             self.board.memory,
-            None,
+            records,
             root=self.root.fd,
             log=sink.fd,
             log_is_socket=False,
