@@ -107,10 +107,9 @@ class Acceptor:
     def routine(self) -> Routine | None:
         """Where nobody waits, lingers or has a share, and nothing has failed."""
         busy = self._waiting or self._refusals.lingering or self._share
-        failed = self._accept_after or self._fork_after or self._reserve < 0
+        failed = self._no_room_since is not None or self._fork_after or self._reserve < 0
         if busy or failed or not self._polled:
             return None
-        self._no_room_since = None
         most = self._most - self._mode.count()
         silent = self._dispatching is None
         return self._mode.routine(list(self._listeners), most, also_silent=silent)
