@@ -12,6 +12,7 @@ Between two connections other processes run, and leave little of the interpreter
 the CPU: what takes Python a microsecond in a loop takes it three in the master.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy, memset
 
 from pyweb._fastserve cimport Repeater, Turn, mark
@@ -244,29 +245,33 @@ cdef class Porter:
         cdef bint is_all = True
         cdef int fd
         cdef int heard = signals.fd
-        # In this order: what somebody had who has ended, another may get.
+        # What somebody had who has ended, another may get.
         for fd, _ in ready:
             if fd == heard:
-                is_all = self.hear_signals(signals)
+                is_all = self.hear_signals(signals) and is_all
+            elif fd not in self.doors:
+                is_all = False   # it may be an order: nobody comes in before it is heard
         for fd, _ in ready:
-            if fd in self.doors:
-                is_all = self.let_in(fd) and is_all
-            elif fd != heard:
-                is_all = False
+            if is_all and fd != heard:
+                is_all = self.let_in(fd)
         return is_all
 
     cdef bint hear_signals(self, signals) except -1:
-        """No handler runs meanwhile: the interpreter calls them, and it waits for us."""
-        cdef set heard = signals.heard
+        """As SignalPipe.read: the pipe first, then the handlers of what was in it, then what they
+        have noted. What comes later stands in the pipe."""
         cdef char told[512]
-        if heard != ENDED:
-            return False
+        cdef long long seen_off = self.seen_off
         while kernel_read(signals.fd, told, sizeof(told)) == sizeof(told):
             pass
-        self.ended.extend(self.reap())
-        if self.ended:
+        PyErr_CheckSignals()
+        if not signals.heard <= ENDED:
             return False
-        heard.clear()
+        self.ended = self.reap()
+        if seen_off == self.seen_off:
+            self.hear(0)   # then it was a zygote that could not fork
+        if self.ended or self.failed:
+            return False
+        signals.heard.clear()
         return True
 
     cdef bint let_in(self, int door) except -1:
@@ -310,6 +315,8 @@ cdef class Porter:
         guest.ticket = FIRST | self.serial << 8 | place
         if not self.zygote.ask(&turn, guest.ticket):
             guest.ticket = 0
+            if self.measures:
+                self.stamps.taken = number - 1   # who accepts it takes the same
             memset(turn.slot, 0, SLOT_SIZE)
             self.free.append(slot)
             return 0

@@ -137,8 +137,7 @@ class Acceptor:
         return due
 
     def work(self, ready: list[tuple[int, int]]) -> None:
-        for door, fd, peer in self._mode.came():
-            self._admit(self._listeners[door].accepted(fd), peer, self._stamps.accepted())
+        self._take_in()
         if self._mode.has_news:
             self._answer_crashes()
             self._serve_returned()
@@ -157,6 +156,11 @@ class Acceptor:
                 self._poll.unregister(fd)
         if self._young:
             self._park_silent()
+
+    def _take_in(self) -> None:
+        """Whom routine has accepted, and they need more. Before the listeners are forgotten."""
+        for door, fd, peer in self._mode.came():
+            self._admit(self._listeners[door].accepted(fd), peer, self._stamps.accepted())
 
     def _hear(self, ready: list[tuple[int, int]]) -> None:
         """Those who have not spoken yet, and those who have been refused."""
@@ -184,6 +188,7 @@ class Acceptor:
         """Take what the kernel has accepted for us, then nothing more: what stayed there would be
         reset."""
         self._last_call = True
+        self._take_in()
         for listener in self._listeners.values():
             listener.remove()
             for _ in range(0, self._config.backlog, _BATCH):
@@ -207,6 +212,7 @@ class Acceptor:
 
     def abandon(self) -> None:
         """Nobody gets a process any more."""
+        self._take_in()
         self.close_listeners()
         while self._waiting:
             self._refuse(self._waiting.popleft(), Reason.PROCESSES_FULL)
