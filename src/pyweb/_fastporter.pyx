@@ -245,15 +245,15 @@ cdef class Porter:
         cdef bint is_all = True
         cdef int fd
         cdef int heard = signals.fd
-        # What somebody had who has ended, another may get.
+        # In this order: what somebody had who has ended, another may get.
         for fd, _ in ready:
             if fd == heard:
-                is_all = self.hear_signals(signals) and is_all
-            elif fd not in self.doors:
-                is_all = False   # it may be an order: nobody comes in before it is heard
+                is_all = self.hear_signals(signals)
         for fd, _ in ready:
-            if is_all and fd != heard:
-                is_all = self.let_in(fd)
+            if fd in self.doors:
+                is_all = self.let_in(fd) and is_all
+            elif fd != heard:
+                is_all = False
         return is_all
 
     cdef bint hear_signals(self, signals) except -1:
@@ -275,24 +275,37 @@ cdef class Porter:
         return True
 
     cdef bint let_in(self, int door) except -1:
-        """A batch. False: there are more, and they are Python's."""
+        """A batch. False: some are Python's, here or still at the door."""
         cdef char name[NAME]
         cdef int size = 0
+        cdef bint is_all = True
         cdef int sock, _
         for _ in range(BATCH):
             if self.room <= 0 or self.count == MOST or not self.free or self.zygote is None:
                 return False
             sock = pyweb_accept(door, name, &size)
             if sock < 0:
-                return sock == -EAGAIN
+                return is_all and sock == -EAGAIN
             if size != len(self.peer) or name[:size] != self.peer:
                 self.peer = name[:size]
                 self.peer_name = self.peer.decode()
-            if (not self.also_silent and pyweb_is_silent(sock)) or not self.enter(sock):
+            if not self.also_silent and pyweb_is_silent(sock):
+                self.came.append((door, sock, self.peer_name))
+                is_all = False
+            elif self.enter(sock):
+                self.room -= 1
+            else:
                 self.came.append((door, sock, self.peer_name))
                 return False
-            self.room -= 1
-        return True
+        return is_all
+
+    def take_in(self, int sock, str peer_name):
+        """One that has been accepted and has spoken. False: not now; then it is still whose it
+        was."""
+        if self.zygote is None or self.count == MOST or not self.free or self.measures:
+            return False
+        self.peer, self.peer_name = peer_name.encode(), peer_name
+        return bool(self.enter(sock))
 
     def take_came(self):
         """Those who have been let in as far as to a descriptor: at which door, that, and their

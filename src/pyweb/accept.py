@@ -105,8 +105,8 @@ class Acceptor:
     # What the loop asks for, in this order.
 
     def routine(self) -> Routine | None:
-        """Where nobody waits, lingers or has a share, and nothing has failed."""
-        busy = self._waiting or self._refusals.lingering or self._share
+        """Where nobody waits or lingers, and nothing has failed."""
+        busy = self._waiting or self._refusals.lingering
         failed = self._no_room_since is not None or self._fork_after or self._reserve < 0
         if busy or failed or not self._polled:
             return None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child
 from .clock import earliest
-from .connection import Past, Progress
+from .connection import NEW, Past, Progress
 from .dispatching import Dispatching
 from .errors import Reason
 from .filling import Filling
@@ -208,10 +208,13 @@ class ForkMode:
 
     def serve(self, sock: socket.socket, peer: str, past: Past, record: Record = NOTHING) -> bool:
         """Fork. True: the socket is ours."""
+        may_be_bare = self._may_be_bare(sock, past)
+        if may_be_bare and past is NEW and self._guests.take_in(sock, peer):
+            return True
         slot = self._scoreboard.take(int(time.time() * 1000))
         slot.say_peer(peer.encode())
         record.mark(FORK_BEGIN)
-        if self._may_be_bare(sock, past) and self._ask_for_bare(sock, peer, slot, past, record):
+        if may_be_bare and self._ask_for_bare(sock, peer, slot, past, record):
             return True
         try:
             # Where a head has begun, the socket has been told for how much of it to wait.

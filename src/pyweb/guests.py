@@ -62,6 +62,13 @@ class Guests(Generic[Child_co]):
         self._porter.open(doors, most, also_silent)
         return self._porter.do
 
+    def take_in(self, sock: socket.socket, peer: str) -> bool:
+        """One that has spoken. True: it is the porter's."""
+        if self._porter is None or not self._porter.take_in(sock.fileno(), peer):
+            return False
+        sock.detach()
+        return True
+
     def came(self) -> list[tuple[int, int, str]]:
         """Whom the porter has accepted, and they need more."""
         return self._porter.take_came() if self._porter else []

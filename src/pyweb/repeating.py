@@ -73,7 +73,9 @@ def repeating(
     if parker is not None:
         keep.add(parker.fileno())
     config = service.config
-    porter = None if config.no_porter else _fastporter.Porter(repeater, board, service.stamps)
+    porter = None
+    if not (config.no_porter or config.per_client):  # who counts addresses sees each one
+        porter = _fastporter.Porter(repeater, board, service.stamps)
     return filling, _Forks(repeater, keep, config, porter)
 
 
