@@ -1054,6 +1054,32 @@ def test_a_server_repeats(serve: ServeFixture, options: tuple[str, ...]) -> None
             assert client.answer_to(get()).body == b"hello, world\n"
 
 
+# Segments that have come: behind 8 words of 8 bits and 24 of 32 in tcp_info there are four of 64,
+# and one of 32 (Linux, include/uapi/linux/tcp.h).
+_SEGMENTS_IN = struct.Struct("=140xI")
+
+
+def segments(server: Server, request: bytes) -> int:
+    """How many a client gets, in all."""
+    with server.connect() as client:
+        client.send(request)
+        assert client.answer().body == b"hello, world\n"
+        if b"close" in request:
+            assert client.is_closed()
+        info = client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_IN.size)
+        count: int = _SEGMENTS_IN.unpack(info)[0]
+        return count
+
+
+@pytest.mark.parametrize("mode", ["fork", "prefork"])
+def test_the_end_comes_with_the_answer(serve: ServeFixture, mode: str) -> None:
+    """In one segment, where the client has asked for the end."""
+    server = serve("--mode", mode)
+    repeats(server)
+    closing = min(segments(server, CLOSING) for _ in range(20))
+    assert closing == min(segments(server, get()) for _ in range(20))
+
+
 @pytest.mark.parametrize(
     "options",
     [
