@@ -18,6 +18,7 @@ MODULES = (
     "_fastfork",
     "_fastlane",
     "_fastzygote",
+    "_faststamps",
     "_fastporter",
 )
 PURE = os.environ.get("PYWEB_PURE", "") not in ("", "0")

@@ -15,14 +15,15 @@ the CPU: what takes Python a microsecond in a loop takes it three in the master.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy, memset
 
-from pyweb._fastserve cimport Repeater, Turn, mark
+from pyweb._fastserve cimport Repeater, Turn
+from pyweb._faststamps cimport Stamped, Stamper, Usage, timeval
 from pyweb._fastzygote cimport Said, Zygote
 
 import os
 import signal
 from resource import struct_rusage
 
-from pyweb import scoreboard, stamps
+from pyweb import scoreboard
 
 cdef extern from *:
     """
@@ -82,13 +83,6 @@ cdef extern from *:
         return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
     }
     """
-    ctypedef struct timeval:
-        pass
-    ctypedef struct Usage "struct rusage":
-        timeval ru_utime
-        timeval ru_stime
-        long ru_maxrss, ru_ixrss, ru_idrss, ru_isrss, ru_minflt, ru_majflt, ru_nswap, ru_inblock
-        long ru_oublock, ru_msgsnd, ru_msgrcv, ru_nsignals, ru_nvcsw, ru_nivcsw
     int pyweb_accept(int listener, char *name, int *size)
     int pyweb_is_silent(int sock)
     int pyweb_wait(int *status, Usage *used)
@@ -127,25 +121,6 @@ cdef int PEER_AT = scoreboard.PEER_AT
 cdef int PEER = scoreboard.PEER
 cdef int SLOT_SIZE = scoreboard.SLOT_SIZE
 
-# As stamps.py numbers them.
-cdef int NUMBER = stamps.NUMBER
-cdef int RECORD = stamps.SIZE
-cdef int WAITS = stamps.WAITS
-cdef int RESTS = stamps.RESTS
-cdef int ACCEPTED = stamps.ACCEPTED
-cdef int AWAKE = stamps.AWAKE
-cdef int FORK_BEGIN = stamps.FORK_BEGIN
-cdef int FORK_END = stamps.FORK_END
-cdef int EXIT = stamps.EXIT
-cdef int NOTICED = stamps.NOTICED
-cdef int REAPED = stamps.REAPED
-cdef int STAMP_PID = stamps.PID
-cdef int MINOR_FAULTS = stamps.MINOR_FAULTS
-cdef int VOLUNTARY = stamps.VOLUNTARY
-cdef int INVOLUNTARY = stamps.INVOLUNTARY
-cdef int USER_US = stamps.USER_US
-cdef int SYSTEM_US = stamps.SYSTEM_US
-
 # Whom a bare child serves. ticket 0: nobody. pid 0: not known yet; below 0: there is none.
 ctypedef struct Guest:
     unsigned int ticket
@@ -153,26 +128,7 @@ ctypedef struct Guest:
     int sock
     double began
     long long *slot
-    long long *stamps     # NULL: nobody measures
-    long long number      # of its record, which may be another's by now
-
-# Records that a mark is due in.
-ctypedef struct Waiting:
-    int count
-    long long *stamps[BATCH]
-    long long numbers[BATCH]
-
-
-cdef bint has_stamps(const Guest *guest) noexcept:
-    return guest.stamps != NULL and guest.stamps[NUMBER] == guest.number
-
-
-cdef void mark_all(Waiting *those, int word) noexcept:
-    cdef int i
-    for i in range(those.count):
-        if those.stamps[i][NUMBER] == those.numbers[i]:
-            mark(those.stamps[i], word)
-    those.count = 0
+    Stamped stamps
 
 
 cdef object usage_of(const Usage *used):
@@ -199,16 +155,13 @@ cdef class Porter:
     cdef readonly int failed
     cdef readonly long long served, seen_off
     cdef Repeater repeater
-    cdef object stamps
-    cdef bint measures
-    cdef int pid
+    cdef Stamper stamper
     cdef list free        # slots that nobody has: the scoreboard's
     cdef object sums      # which word of the scoreboard's head has the sum of which of a slot
     cdef long long generation
     cdef unsigned int serial
     cdef Guest guests[MOST]
     cdef int high         # places from there on were never taken
-    cdef Waiting forked, reaped   # since the master waited
     cdef list slots, peers        # of each place
     cdef list kept        # what was told and is not ours
     cdef list ended       # who has ended and is not ours
@@ -221,13 +174,9 @@ cdef class Porter:
 
     def __cinit__(self, Repeater repeater not None, board, clock):
         self.repeater = repeater
-        self.stamps = clock
-        self.measures = clock.on
-        self.pid = os.getpid()
+        self.stamper = Stamper(repeater, clock)
         self.free, self.generation, self.sums = board.free, board.generation, scoreboard.SUMS
         self.slots, self.peers = [None] * MOST, [None] * MOST
-        if self.measures:
-            clock.also_waits = self.waits
         self.kept, self.ended, self.came, self.doors = [], [], [], []
         self.peer = b""
         memset(self.guests, 0, sizeof(self.guests))
@@ -302,7 +251,7 @@ cdef class Porter:
     def take_in(self, int sock, str peer_name):
         """One that has been accepted and has spoken. False: not now; then it is still whose it
         was."""
-        if self.zygote is None or self.count == MOST or not self.free or self.measures:
+        if self.zygote is None or self.count == MOST or not self.free or self.stamper.measures:
             return False
         self.peer, self.peer_name = peer_name.encode(), peer_name
         return bool(self.enter(sock))
@@ -316,33 +265,29 @@ cdef class Porter:
     cdef int enter(self, int sock) except -1:
         """0: there is nobody who would take it."""
         cdef Turn turn
-        cdef long long number = 0
         slot = self.free.pop()
         cdef int place = self.vacant()
         cdef Guest *guest = &self.guests[place]
-        cdef long long at = self.stamp_accepted(&number) if self.measures else 0
-        self.repeater.aim(&turn, sock, self.peer, slot.at, at, number, 0)
+        cdef Py_ssize_t at = self.stamper.accept(&guest.stamps)
+        self.repeater.aim(&turn, sock, self.peer, slot.at, at, guest.stamps.number, 0)
         self.take_up(turn.slot)
-        mark(turn.record, FORK_BEGIN)
+        self.stamper.fork_begins(&guest.stamps)
         self.serial = (self.serial + 1) & 0x3fffff
         guest.ticket = FIRST | self.serial << 8 | place
         if not self.zygote.ask(&turn, guest.ticket):
             guest.ticket = 0
-            if self.measures:
-                self.stamps.taken = number - 1   # who accepts it takes the same
+            self.stamper.give_back(&guest.stamps)
             memset(turn.slot, 0, SLOT_SIZE)
             self.free.append(slot)
             return 0
-        mark(turn.record, FORK_END)
+        self.stamper.fork_ends(&guest.stamps)
         guest.pid, guest.sock, guest.slot, guest.began = 0, sock, turn.slot, pyweb_now()
-        guest.stamps, guest.number = turn.record, number
         self.slots[place], self.peers[place] = slot, self.peer_name
         if place == self.high:
             self.high += 1
         self.count += 1
         self.served += 1
         self.untold += 1
-        self.wait_for(&self.forked, guest)
         if self.untold >= UNTOLD:
             self.hear(0)
         return 1
@@ -364,41 +309,6 @@ cdef class Porter:
         slot[STATE] = STARTING
         said[0] = <unsigned char>size
         memcpy(said + 1, <const char *>self.peer, size)
-
-    # Stamps, as stamps.Stamps has them.
-
-    cdef Py_ssize_t stamp_accepted(self, long long *number) except -1:
-        """Where the next record begins, in bytes."""
-        cdef long long taken = self.stamps.taken
-        cdef long long place = self.stamps.first + taken % self.stamps.count
-        cdef long long *record = <long long *>(<char *>self.repeater.records.buf + place * RECORD)
-        memset(record, 0, RECORD)
-        number[0] = record[NUMBER] = self.stamps.taken = taken + 1
-        mark(record, ACCEPTED)
-        record[AWAKE], record[STAMP_PID] = self.stamps.awake, self.pid
-        return place * RECORD
-
-    cdef int stamp_reaped(self, Guest *guest, const Usage *used) except -1:
-        cdef long long *record = guest.stamps
-        cdef long long awake = self.stamps.awake
-        record[NOTICED] = max(awake, record[EXIT])
-        mark(record, REAPED)
-        record[MINOR_FAULTS] = used.ru_minflt
-        record[VOLUNTARY], record[INVOLUNTARY] = used.ru_nvcsw, used.ru_nivcsw
-        record[USER_US] = <long long>(pyweb_seconds(used.ru_utime) * 1e6 + 0.5)
-        record[SYSTEM_US] = <long long>(pyweb_seconds(used.ru_stime) * 1e6 + 0.5)
-        self.wait_for(&self.reaped, guest)
-        return 0
-
-    cdef void wait_for(self, Waiting *those, const Guest *guest) noexcept:
-        """To be marked when the master waits."""
-        if has_stamps(guest) and those.count < BATCH:
-            those.stamps[those.count], those.numbers[those.count] = guest.stamps, guest.number
-            those.count += 1
-
-    def waits(self):
-        mark_all(&self.forked, WAITS)
-        mark_all(&self.reaped, RESTS)
 
     # Who is it?
 
@@ -426,8 +336,7 @@ cdef class Porter:
             self.failed += 1
             return 1
         guest.slot[PID] = said.pid
-        if has_stamps(guest):
-            guest.stamps[STAMP_PID] = said.pid
+        self.stamper.know(&guest.stamps, said.pid)
         return 1
 
     def told(self, Py_ssize_t most):
@@ -479,8 +388,7 @@ cdef class Porter:
             head[total] += guest.slot[word]
         memset(guest.slot, 0, SLOT_SIZE)
         self.free.append(self.slots[place])
-        if has_stamps(guest):
-            self.stamp_reaped(guest, used)
+        self.stamper.reap(&guest.stamps, used)
         kernel_close(guest.sock)
         self.forget(place)
         self.seen_off += 1
@@ -525,12 +433,8 @@ cdef class Porter:
         cdef Guest *guest = &self.guests[place]
         if place < 0:
             raise KeyError("no such guest")
-        record = None
-        if has_stamps(guest):
-            at = <char *>guest.stamps - <char *>self.repeater.records.buf
-            record = self.stamps.record(at // RECORD, guest.number)
-        found = (guest.ticket, guest.pid, self.slots[place], self.peers[place], guest.sock, record,
-                 guest.began)
+        found = (guest.ticket, guest.pid, self.slots[place], self.peers[place], guest.sock,
+                 self.stamper.record(&guest.stamps), guest.began)
         self.untold -= guest.pid == 0
         self.failed -= guest.pid < 0
         self.forget(place)

@@ -13,7 +13,7 @@ from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 
 NAMES = (
     "_fastcache", "_fastfork", "_fastlane", "_fastopen", "_fastparse", "_fastporter", "_fastsend",
-    "_fastserve", "_fastzygote",
+    "_fastserve", "_faststamps", "_fastzygote",
 )  # fmt: skip
 
 
