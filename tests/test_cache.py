@@ -1080,6 +1080,20 @@ def test_the_end_comes_with_the_answer(serve: ServeFixture, mode: str) -> None:
     assert closing == min(segments(server, get()) for _ in range(20))
 
 
+@pytest.mark.parametrize("mode", ["fork", "prefork"])
+def test_who_sends_more_behind_the_end_gets_his_answer(serve: ServeFixture, mode: str) -> None:
+    """Whenever that comes: while the answer is made, sent, logged, closed."""
+    server = serve("--mode", mode)
+    repeats(server)
+    for moment in range(600):
+        with server.connect() as client:
+            client.send(CLOSING)
+            time.sleep(moment % 60 * 2e-6)
+            with contextlib.suppress(OSError):
+                client.send(b"\r\n")
+            assert client.answer().body == b"hello, world\n"
+
+
 @pytest.mark.parametrize(
     "options",
     [

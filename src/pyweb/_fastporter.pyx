@@ -232,6 +232,8 @@ cdef class Porter:
         for _ in range(BATCH):
             if self.room <= 0 or self.count == MOST or not self.free or self.zygote is None:
                 return False
+            if len(self.came) >= BATCH:
+                return False
             sock = pyweb_accept(door, name, &size)
             if sock < 0:
                 return is_all and sock == -EAGAIN

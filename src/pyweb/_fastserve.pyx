@@ -673,6 +673,10 @@ cdef int respond_small(Exchange *x) noexcept nogil:
     x.sent = pyweb_send_both(x.sock, x.header, x.entry.header_size, x.body, x.entry.count,
                              not x.entry.keeps)
     if x.sent == whole_size(x):
+        # Before anything else: where bytes came and are closed upon unread, what has not left is
+        # lost; and the log may be slow.
+        if not x.entry.keeps:
+            shutdown(x.sock, SHUT_WR)
         return AGAIN
     if x.mark:
         return OWED   # others must not wait for this one

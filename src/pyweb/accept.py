@@ -106,7 +106,7 @@ class Acceptor:
 
     def routine(self) -> Routine | None:
         """Where nobody waits or lingers, and nothing has failed."""
-        busy = self._waiting or self._refusals.lingering
+        busy = self._waiting or self._refusals.lingering or self._mode.has_news
         failed = self._no_room_since is not None or self._fork_after or self._reserve < 0
         if busy or failed or not self._polled:
             return None
@@ -137,12 +137,12 @@ class Acceptor:
         return due
 
     def work(self, ready: list[tuple[int, int]]) -> None:
-        self._take_in()
         if self._mode.has_news:
             self._answer_crashes()
             self._serve_returned()
         if self._waiting:
             self._serve_waiting()
+        self._take_in()
         if self._young or self._refusals.lingering:
             self._hear(ready)
         # Then what comes: it may get a descriptor that has just become free, not its event.
