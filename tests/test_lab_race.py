@@ -49,7 +49,10 @@ def test_a_race(place: Place, load: Load, names: tuple[str, ...]) -> None:
             assert row["p99_ms"] is not None or load.tool == "ab"
             assert all(wait > 0 for wait in found.waits.get(name, {}).values())
             assert row["bytes"][0] == pytest.approx(row["rate"][0] * answer["size"])
-    assert any(found.rates.values())
+    # Where others have the CPUs, too, an open loop may be late in each of its runs: that is said.
+    void = [text for row in answer["rows"].values() for text in row["failures"]]
+    late = [text for text in void if "could not keep to its schedule" in text]
+    assert any(found.rates.values()) or (load.tool == "open" and late == void)
     assert any(place.directory.glob("access*.log")) == load.logs
     if found.rates[names[0]]:
         assert answer["rows"][names[0]]["ratio"][0] == 1
