@@ -9,7 +9,7 @@ silent so far, who has not ended well or has lost something, who stays for longe
 (fork_mode.py). So nothing is written here that Python would not do in the same way, slower.
 
 Between two connections other processes run, and leave little of the interpreter in the caches of
-the CPU: what takes Python a microsecond in a loop takes it three in the master.
+the CPU: what Python does fast in a loop takes it long in the master.
 """
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -259,7 +259,7 @@ class ForkMode:
 
     def _meet(self) -> None:
         """The children whose pids the zygote has told."""
-        if not (self._nursery or self._unknown):
+        if not (self._nursery or self._unknown or self._guests.failed):
             return
         for pid, one in self._nursery.told():
             if pid > 0:

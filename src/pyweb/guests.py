@@ -51,6 +51,11 @@ class Guests(Generic[Child_co]):
         return self._porter.served if self._porter else 0
 
     @property
+    def failed(self) -> int:
+        """Those for whom there was no child."""
+        return self._porter.failed if self._porter else 0
+
+    @property
     def seen_off(self) -> int:
         """Those whose children have ended well."""
         return self._porter.seen_off if self._porter else 0
@@ -85,7 +90,6 @@ class Guests(Generic[Child_co]):
         return None
 
     def give_up_failed(self) -> list[Child_co]:
-        """Those for whom there was no child."""
         if not self._porter or not self._porter.failed:
             return []
         return [self._become(one) for one in self._porter.give_up_failed()]

@@ -89,7 +89,7 @@ class Scoreboard:
         self._words = memoryview(self._map).cast("q")
         self.free: list[Slot] = []
         self._next = 0
-        self._generation = generation
+        self.generation = generation
         self.slots = slots
         for word, value in (
             (VERSION, _VERSION),
@@ -123,14 +123,10 @@ class Scoreboard:
 
     # The slots.
 
-    @property
-    def generation(self) -> int:
-        return self._generation
-
     def take(self, started_ms: int, kind: int = CHILD) -> Slot:
         """A free slot, for a process about to be forked. IndexError when all are taken."""
         slot = self.free.pop() if self.free else self._fresh()
-        slot.take_up(kind, self._generation, started_ms)
+        slot.take_up(kind, self.generation, started_ms)
         return slot
 
     def _fresh(self) -> Slot:

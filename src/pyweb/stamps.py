@@ -131,7 +131,7 @@ class Stamps:
     It is told when its process waits and when it has been woken, accepts, forks, and begins to
     answer; who serves a connection marks the rest in the connection's record.
 
-    For who stamps in C (_fastporter.pyx):
+    For who stamps in C (_faststamps.pyx):
 
     awake         when it was woken (CLOCK_MONOTONIC, ns)
     taken         so many records so far; from the `first` on there are `count`
@@ -146,7 +146,7 @@ class Stamps:
         self._map = memory
         self._words = words
         self.awake = 0
-        self._forked: list[Record] = []
+        self._forked: list[Record] = []  # since it waited
         self._reaped: list[Record] = []
         self._answering = _local()  # threads share one document root
         self.taken = 0
