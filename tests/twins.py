@@ -62,16 +62,18 @@ class Twins:
         *options: str,
         parker: int = -1,
         largest: int = 0,
+        kinds: bool = False,
         slots: int = 1,
         records: mmap.mmap | None = None,
     ) -> None:
-        """`largest`: bytes of a content that the cache keeps. `records`: see Repeater."""
+        """`largest`: bytes of a content that the cache keeps; `kinds`: see Decider; `records`: see
+        Repeater."""
         self.root = DocRoot(str(root))
         recording = RecordingRoot(self.root)
         self.config = configure(arguments().parse_args(["-d", str(root), *options]), {})
         index = tuple(map(os.fsencode, self.config.index))
         answer = Router(StaticSite(recording, index, False)).answer
-        decider = policy.Decider(answer, recording, self.config.header, largest)
+        decider = policy.Decider(answer, recording, self.config.header, largest, kinds=kinds)
         self.log = scratch / "log"
         sink = Sink.open(str(self.log))
         self._journal = Journal(Sink(2))

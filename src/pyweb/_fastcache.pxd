@@ -8,7 +8,8 @@ cdef enum:
     MAX_KEY = 640
     MAX_GUARDS = 5
     ENTRY_SIZE = 2048
-    ENTRY_DATA = 1728
+    ENTRY_DATA = 1672
+    MAX_HOLES = 6
     PLACE_SIZE = 8192   # of an entry and the content of a small file
     MAX_BODY = PLACE_SIZE - ENTRY_SIZE
     WAYS = 4            # places where an entry may stand: the oldest gives way
@@ -19,6 +20,11 @@ ctypedef struct Names:
     int count
     int sizes[MAX_NAMES]
     unsigned char text[MAX_NAMES][MAX_NAME]
+
+# Where in the header of a kind (kinds.py) something is filled in, and what.
+ctypedef struct Hole:
+    int at
+    int what
 
 # A file that the decision has found, or a directory where it has found nothing, and as which;
 # `path`: where it stands in the entry's data.
@@ -47,6 +53,8 @@ ctypedef struct Entry:
     int guards                # how many; the first is the file that is sent
     int has_body              # the content stands behind the entry
     int lasts                 # however old it is, as long as files and directories are the same
+    int holes                 # how many; 0: it is no kind. Of one, the first guard's path is the
+    Hole hole[MAX_HOLES]      # directory, the others' are ends of what must not be there
     Guard guard[MAX_GUARDS]
     unsigned char data[ENTRY_DATA]
 
@@ -63,6 +71,9 @@ ctypedef struct Key:
 # 0: it has none, for it is too long.
 cdef int make_key(const unsigned char *data, const Head *head, const Names *names,
                   Key *key) noexcept nogil
+# Of the kind of the file that is asked for, and what its name is. 0: it is not one of a kind.
+cdef int make_kind_key(const unsigned char *data, const Head *head, const Names *names,
+                       Key *key, Span *name) noexcept nogil
 # Where it stands; *found is a copy of it, whole. NULL: there is none.
 cdef const Entry *find(const Table *table, const Key *key, Entry *found) noexcept nogil
 # 0: it has been written anew since it was found.

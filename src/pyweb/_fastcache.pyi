@@ -28,6 +28,17 @@ class Cache:
         directories: Sequence[tuple[bytes, int, int, int, int, int]] = (),
         lasts: bool = False,
     ) -> bool: ...
+    def put_kind(
+        self,
+        head: bytes,
+        decided: int,
+        keeps: bool,
+        header: bytes,
+        holes: Sequence[tuple[int, int]],
+        directory: bytes,
+        absent: Sequence[bytes],
+        sends: bool,
+    ) -> bool: ...
 
 LARGEST_BODY: int
 

@@ -7,7 +7,8 @@ cache.py. A reader that was handed nonsense (it maps what another process writes
 entry before it looks at it, and believes no length in it.
 
 The key is the request line and those fields that a decision may depend on, byte for byte and in
-their order. Two heads that differ in anything else are one.
+their order. Two heads that differ in anything else are one. A kind's (kinds.py) has of the name no
+more than its end.
 """
 
 from cpython.buffer cimport (
@@ -88,14 +89,50 @@ cdef void digest(Key *key) noexcept nogil:
 
 cdef int make_key(const unsigned char *data, const Head *head, const Names *names,
                   Key *key) noexcept nogil:
-    cdef int i, number
-    cdef Span value
     key.size = 0
     if not append_octet(key, 48 + <unsigned char>min(head.minor, 1)):
         return 0
     # Method and target with what stands between them.
     if not append(key, data + head.method.start, head.target.end - head.method.start):
         return 0
+    return append_fields(key, data, head, names)
+
+
+cdef inline int is_unreserved(unsigned char octet) noexcept nogil:
+    """RFC 3986 2.3: it stands for itself."""
+    return (97 <= lower(octet) <= 122 or 48 <= octet <= 57
+            or octet == 45 or octet == 46 or octet == 95 or octet == 126)
+
+
+cdef int make_kind_key(const unsigned char *data, const Head *head, const Names *names,
+                       Key *key, Span *name) noexcept nogil:
+    """A name that is escaped, hidden, or none may be anything, and is Python's. A query's end may
+    look like a name: no kind is made of an answer to one, and so none is found."""
+    cdef Py_ssize_t at = head.target.end
+    cdef Py_ssize_t dot = at
+    while at > head.target.start and data[at - 1] != 47:
+        at -= 1
+        if not is_unreserved(data[at]):
+            return 0
+        if data[at] == 46 and dot == head.target.end:
+            dot = at
+    if at == head.target.start or at == head.target.end or data[at] == 46:
+        return 0
+    name.start, name.end = at, head.target.end
+    key.size = 0
+    # No other key begins so; and of no field is the number 0.
+    if not (append_octet(key, 50 + <unsigned char>min(head.minor, 1))
+            and append(key, data + head.method.start, at - head.method.start)
+            and append_octet(key, 10) and append_octet(key, 32)
+            and append(key, data + dot, head.target.end - dot)):
+        return 0
+    return append_fields(key, data, head, names)
+
+
+cdef int append_fields(Key *key, const unsigned char *data, const Head *head,
+                       const Names *names) noexcept nogil:
+    cdef int i, number
+    cdef Span value
     for i in range(head.count):
         number = which_name(data, head.fields[i].name, names)
         if number:
@@ -128,7 +165,21 @@ cdef int is_sound(const Entry *entry) noexcept nogil:
             return 0
     if entry.has_body and entry.count > MAX_BODY:
         return 0
+    if not has_sound_holes(entry):
+        return 0
     return entry.header_at > 0 and entry.data[entry.header_at - 1] == 0 and entry.count >= 0
+
+
+cdef int has_sound_holes(const Entry *entry) noexcept nogil:
+    cdef int i
+    cdef int before = 0
+    if not 0 <= entry.holes <= MAX_HOLES:
+        return 0
+    for i in range(entry.holes):
+        if not before <= entry.hole[i].at <= entry.header_size:
+            return 0
+        before = entry.hole[i].at
+    return 1
 
 
 cdef const Entry *find(const Table *table, const Key *key, Entry *found) noexcept nogil:
@@ -249,14 +300,51 @@ cdef class Cache:
         if not put_guards(&made, guards, 0):
             return False
         made.lasts = lasts and put_guards(&made, directories, 1)
-        if len(header) > ENTRY_DATA - made.header_at:
+        if not put_header(&made, header):
             return False
-        memcpy(made.data + made.header_at, PyBytes_AS_STRING(header), len(header))
-        made.header_size = <int>len(header)
         made.has_body = body is not None and 0 < len(body) == count <= MAX_BODY
         write(place_for(&self.table, &key), &made,
               PyBytes_AS_STRING(body) if made.has_body else NULL)
         return True
+
+    def put_kind(self, bytes head not None, long long decided, bint keeps, bytes header not None,
+                 holes, bytes directory not None, absent, bint sends):
+        """Keep a decision for all files of this one's kind: see kinds.Kind. False: its name is not
+        such that others may be like it, or there is no room."""
+        cdef Key key
+        cdef Span name
+        cdef Entry made
+        cdef Head parsed
+        cdef const unsigned char *raw = <const unsigned char *>PyBytes_AS_STRING(head)
+        cdef int at, what
+        if not self.writable:
+            raise TypeError("this view of the cache is for reading")
+        if scan_head(raw, PyBytes_GET_SIZE(head), &self.limits, &parsed) <= 0 or parsed.major != 1:
+            return False
+        if not make_kind_key(raw, &parsed, &self.names, &key, &name):
+            return False
+        memset(&made, 0, sizeof(made))
+        made.digest, made.decided, made.status, made.date_at = key.digest, decided, 200, -1
+        made.keeps, made.count = keeps, sends
+        memcpy(made.data, key.text, key.size)
+        made.key_size = made.header_at = key.size
+        if not put_guards(&made, [(path, 0, 0, 0, 0, 0) for path in (directory, *absent)], 0):
+            return False
+        if not 0 < len(holes) <= MAX_HOLES or not put_header(&made, header):
+            return False
+        for at, what in holes:
+            made.hole[made.holes] = Hole(at, what)
+            made.holes += 1
+        write(place_for(&self.table, &key), &made, NULL)
+        return True
+
+
+cdef int put_header(Entry *made, bytes header):
+    if len(header) > ENTRY_DATA - made.header_at:
+        return 0
+    memcpy(made.data + made.header_at, PyBytes_AS_STRING(header), len(header))
+    made.header_size = <int>len(header)
+    return 1
 
 
 cdef int put_guards(Entry *made, guards, int is_directory):

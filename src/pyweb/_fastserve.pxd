@@ -1,7 +1,7 @@
 # A conversation that repeats decisions: see _fastserve.pyx.
 
 from pyweb._fastcache cimport Entry, Key, Names, Table
-from pyweb._fastparse cimport Head, Limits
+from pyweb._fastparse cimport Head, Limits, Span
 
 cdef enum:
     # The most of a head that is looked at, and of a header that is sent.
@@ -92,9 +92,11 @@ ctypedef struct Exchange:
     int head_size
     int is_taken              # they were taken from the socket
     int is_old                # the decision: its directories have to be looked at
+    int is_kind               # it is for all files that are like this one
     int file
     int referer               # which of the head's fields; -1: none
     int user_agent
+    Span name                 # of the file, where it is one of a kind
     long long began
     long long sent
     int torn                  # the last line of the log was cut short

@@ -15,12 +15,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy, strlen
 
 from pyweb._fastparse cimport Span, scan_head
-from pyweb._fastcache cimport SET_SIZE, Cache, Guard, copy_body, find, make_key
+from pyweb._fastcache cimport (
+    MAX_HOLES, SET_SIZE, Cache, Guard, copy_body, find, make_key, make_kind_key)
 import mmap
 import os
 import signal
 
-from pyweb import _pysend, ledger, scoreboard, stamps
+from pyweb import _pysend, kinds, ledger, scoreboard, stamps
 
 cdef extern from *:
     """
@@ -170,6 +171,26 @@ cdef extern from *:
             return 0;
         pyweb_identify(&status, found);
         return 1;
+    }
+
+    /* 0: it is no file that could be sent. */
+    static int pyweb_identify_regular(int file, struct pyweb_identity *found) {
+        struct stat status;
+        if (kernel_fstat(file, &status) < 0 || !S_ISREG(status.st_mode))
+            return 0;
+        pyweb_identify(&status, found);
+        return 1;
+    }
+
+    static int pyweb_seems_regular(int root, const char *path) {
+        struct stat status;
+        return kernel_fstatat(root, path, &status) == 0 && S_ISREG(status.st_mode);
+    }
+
+    /* A link to nowhere is nothing, too. Whatever may not be looked at is something. */
+    static int pyweb_is_absent(int root, const char *path) {
+        struct stat status;
+        return kernel_fstatat(root, path, &status) == -ENOENT;
     }
 
     static int pyweb_open(int root, const char *path, uint64_t flags, uint64_t resolve) {
@@ -413,6 +434,10 @@ cdef extern from *:
                    unsigned long long resolve) nogil
     int pyweb_identify_beneath(int root, const char *path, unsigned long long flags,
                                unsigned long long resolve, Identity *found) nogil
+    int pyweb_identify_regular(int file, Identity *found) nogil
+    int pyweb_seems_regular(int root, const char *path) nogil
+    int pyweb_is_absent(int root, const char *path) nogil
+    void pyweb_render_date(char *to, long long second) nogil
     int getppid "kernel_getppid"() nogil
     void pyweb_forget_libc() nogil
     int pyweb_first_signal
@@ -464,6 +489,12 @@ cdef int BODY_SENT = stamps.BODY_SENT
 cdef int LOGGED = stamps.LOGGED
 cdef int EXIT = stamps.EXIT
 CHILD_STAMP = stamps.CHILD
+# What stands in the holes of a kind's header.
+cdef int DATE = kinds.DATE
+cdef int LENGTH = kinds.LENGTH
+cdef int SIZE = kinds.SIZE
+cdef int MTIME = kinds.MTIME
+cdef int MODIFIED = kinds.MODIFIED
 # What a ledger's word says, by state; and as ledger.py counts requests in it.
 cdef unsigned int MARKS[16]
 cdef unsigned int SENDING = ledger.SENDING
@@ -473,6 +504,8 @@ for _state, _mark in enumerate(ledger.MARKS):
 
 cdef enum:
     RARELY = 63 << 10   # of a clock in ns, for one in 64
+    SELDOM = 255 << 10
+    LONGEST_HOLE = 30   # with the NUL behind a date
     SHRANK = -2
 
 # Of the children that are forked here; who serves beside other threads has its own.
@@ -554,16 +587,20 @@ cdef int find_logged(Exchange *x) noexcept nogil:
 
 
 cdef int look_up(Exchange *x) noexcept nogil:
-    """Is there a decision for what has come, and is it young enough?"""
-    cdef long long age
+    """Is there a decision for what has come, or for its kind?"""
     x.head_size = <int>scan_head(x.data, x.size, &x.ground.limits, &x.head)
     if x.head_size <= 0 or x.head.major != 1:
         return 0
     if not make_key(x.data, &x.head, &x.ground.names, &x.key) or not find_logged(x):
         return 0
+    x.is_kind = 0
     x.place = find(&x.ground.table, &x.key, &x.entry)
-    if x.place == NULL:
-        return 0
+    return (x.place != NULL and is_good(x)) or look_up_kind(x)
+
+
+cdef int is_good(Exchange *x) noexcept nogil:
+    """Is it young enough?"""
+    cdef long long age
     age = x.began - x.entry.decided
     x.is_old = age >= x.ground.good
     if x.is_old and not x.entry.lasts:
@@ -573,6 +610,20 @@ cdef int look_up(Exchange *x) noexcept nogil:
     if age >= x.ground.fresh and not (x.entry.lasts and x.began & RARELY):
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
     return x.entry.header_size <= MAX_HEADER
+
+
+cdef int look_up_kind(Exchange *x) noexcept nogil:
+    """However old it is: it depends on no file."""
+    x.is_kind, x.is_old = 1, 0
+    if not make_kind_key(x.data, &x.head, &x.ground.names, &x.key, &x.name):
+        return 0
+    x.place = find(&x.ground.table, &x.key, &x.entry)
+    if x.place == NULL:
+        return 0
+    # A file that is often asked for comes to have a decision of its own: nothing is opened for it.
+    if not x.began & SELDOM:
+        pyweb_wish(x.ground.wishes, x.data, x.head_size)
+    return x.entry.header_size <= MAX_HEADER - MAX_HOLES * LONGEST_HOLE
 
 
 # The inode and its times say which file it is, and so of which kind.
@@ -608,6 +659,8 @@ cdef int is_still_so(Exchange *x) noexcept nogil:
     unless its content is known. Of an old decision also the directories, and its content is not
     believed: who writes to a mapping may leave the times as they are for a while."""
     cdef int i
+    if x.is_kind:
+        return open_one_of_kind(x)
     if x.is_old:
         x.entry.has_body = 0
     if x.entry.count and not x.entry.has_body:
@@ -623,7 +676,106 @@ cdef int is_still_so(Exchange *x) noexcept nogil:
     return 1
 
 
+# One of a kind.
+
+cdef const char *path_of(Exchange *x, int end) noexcept nogil:
+    """Below the root; with the end that this guard has, 0: none. NULL: it is too long. What is
+    taken from the socket comes there later."""
+    cdef const char *directory = <const char *>x.entry.data + x.entry.guard[0].path
+    cdef const char *more = <const char *>x.entry.data + x.entry.guard[end].path
+    cdef size_t before = strlen(directory)
+    cdef size_t name = x.name.end - x.name.start
+    cdef size_t behind = strlen(more) if end else 0
+    if before + name + behind >= sizeof(x.taken):
+        return NULL
+    memcpy(x.taken, directory, before)
+    memcpy(x.taken + before, x.data + x.name.start, name)
+    memcpy(x.taken + before + name, more, behind)
+    x.taken[before + name + behind] = 0
+    return <const char *>x.taken
+
+
+cdef int is_alone(Exchange *x) noexcept nogil:
+    """Nothing is beside it that would be chosen instead."""
+    cdef int i
+    cdef const char *path
+    for i in range(1, x.entry.guards):
+        path = path_of(x, i)
+        if path == NULL or not pyweb_is_absent(x.ground.root, path):
+            return 0
+    return 1
+
+
+cdef int open_regular(Exchange *x, Identity *found) noexcept nogil:
+    """As static.Files.open: looked at before it is opened, which wakes a FIFO's writer, and
+    after, because names change."""
+    cdef const char *path = path_of(x, 0)
+    if path == NULL or not pyweb_seems_regular(x.ground.root, path):
+        return 0
+    x.file = pyweb_open(x.ground.root, path, x.ground.flags, x.ground.resolve)
+    return x.file >= 0 and pyweb_identify_regular(x.file, found)
+
+
+cdef int open_one_of_kind(Exchange *x) noexcept nogil:
+    """It is there, and as the kind is. From the future: Last-Modified would follow the clock."""
+    cdef Identity found
+    if not is_alone(x) or not open_regular(x, &found):
+        return 0
+    if not 0 <= found.modified <= pyweb_clock(CLOCK_REALTIME):
+        return 0
+    x.entry.offset = x.entry.has_body = 0
+    x.entry.count = found.size if x.entry.count else 0
+    x.entry.guard[0].size, x.entry.guard[0].modified = found.size, found.modified
+    return 1
+
+
+cdef int put_digits(unsigned char *to, unsigned long long value, int base) noexcept nogil:
+    cdef unsigned char text[20]
+    cdef int at = 20
+    cdef int digit
+    while value or at == 20:
+        digit = <int>(value % base)
+        at -= 1
+        text[at] = <unsigned char>(48 + digit if digit < 10 else 87 + digit)
+        value //= base
+    memcpy(to, text + at, 20 - at)
+    return 20 - at
+
+
+cdef int fill(const Exchange *x, int what, unsigned char *to) noexcept nogil:
+    """A hole, as kinds.Kind.filled; how many bytes."""
+    cdef const Guard *file = &x.entry.guard[0]
+    if what == DATE:
+        memcpy(to, x.times.date, 29)
+        return 29
+    if what == MODIFIED:
+        pyweb_render_date(<char *>to, file.modified // 1000000000)
+        return 29
+    if what == MTIME:
+        return put_digits(to, file.modified, 16)
+    return put_digits(to, file.size, 16 if what == SIZE else 10)
+
+
+cdef void fill_header(Exchange *x) noexcept nogil:
+    cdef const unsigned char *source = x.entry.data + x.entry.header_at
+    cdef int i, until
+    cdef int at = 0
+    cdef int size = 0
+    for i in range(x.entry.holes + 1):
+        until = x.entry.hole[i].at if i < x.entry.holes else x.entry.header_size
+        memcpy(x.header + size, source + at, until - at)
+        size += until - at
+        at = until
+        if i < x.entry.holes:
+            size += fill(x, x.entry.hole[i].what, x.header + size)
+    x.entry.header_size = size
+
+
 cdef void make_header(Exchange *x) noexcept nogil:
+    if x.is_kind:
+        pyweb_render_times(x.times, pyweb_clock(CLOCK_REALTIME) // 1000000000)
+        fill_header(x)
+        return
     memcpy(x.header, x.entry.data + x.entry.header_at, x.entry.header_size)
     pyweb_render_times(x.times, pyweb_clock(CLOCK_REALTIME) // 1000000000)
     if x.entry.date_at >= 0:

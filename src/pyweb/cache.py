@@ -17,6 +17,7 @@ from . import accesslog, render
 from .clock import http_date
 from .docroot import RecordingRoot
 from .errors import Reason
+from .kinds import Kind, kind_of
 from .message import Fields, FileBody, Head, Response
 
 # The fields that a decision about a file may depend on: a key holds them, and a decision that has
@@ -50,11 +51,12 @@ class Entry:
     """A decision as it is kept. `files`: (path, device, inode, size, mtime and ctime in ns) of
     what it has found, the one that is sent first; `directories`: likewise, of where it has found
     nothing; `lasts`: as long as all these are the same; `date_at`: where in `header` the date
-    stands, -1: nowhere; `body`: what is sent of the file, None: it has to be read each time."""
+    stands, -1: nowhere; `body`: what is sent of the file, None: it has to be read each time;
+    `kind`: what others have in common with it."""
 
     __slots__ = (
-        "body", "count", "date_at", "directories", "files", "header", "keeps", "lasts", "offset",
-        "status",
+        "body", "count", "date_at", "directories", "files", "header", "keeps", "kind", "lasts",
+        "offset", "status",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +70,9 @@ class Entry:
         count: int,
         body: bytes | None,
         directories: list[Found] | None,
+        kind: Kind | None,
     ) -> None:
+        self.kind = kind
         self.lasts = directories is not None
         self.directories = directories or []
         self.status = status
@@ -127,6 +131,7 @@ class Decider:
     answer   Router.answer, of a site whose root is `root`
     extra    --header
     largest  bytes of a content that is kept
+    kinds    are others of its kind decided with it?
     """
 
     def __init__(
@@ -135,11 +140,14 @@ class Decider:
         root: RecordingRoot,
         extra: Fields,
         largest: int = 0,
+        *,
+        kinds: bool = False,
     ) -> None:
         self._answer = answer
         self._root = root
         self._extra = extra
         self._largest = largest
+        self._kinds = kinds
 
     def entry(self, head: Head) -> Entry | None:
         self._root.forget()
@@ -173,7 +181,14 @@ class Decider:
             count,
             known,
             self._directories(head, files),
+            self._kind(head, response, header),
         )
+
+    def _kind(self, head: Head, response: Response, header: bytes) -> Kind | None:
+        if not self._kinds or self._root.odd:
+            return None
+        opened = [(path, status) for _, path, status in self._root.opened]
+        return kind_of(head, response, header, opened, self._root.missed)
 
     def _directories(self, head: Head, files: list[Found]) -> list[Found] | None:
         """As they are while there is nothing where nothing was found: they are looked at first.

@@ -276,6 +276,8 @@ OPTIONS: tuple[Option, ...] = (
            _LOG),
     Option("cache", whole(0, 1 << 20), "8192", "N",
            "decisions that C repeats, 8 KB each; 0: none", _SYSTEM),
+    Option("no-kinds", flag, "false", "",
+           "each file's decision is made for itself, not for all that are like it", _SYSTEM),
     Option("no-bare", flag, "false", "",
            "mode fork: each child gets all of the master's memory", _SYSTEM),
     Option("no-porter", flag, "false", "",
@@ -334,6 +336,7 @@ class Config(NamedTuple):
     log_format: str
     cache: int
     no_bare: bool
+    no_kinds: bool
     no_porter: bool
     stamps: int
     pid_file: str

@@ -10,10 +10,12 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from .cache import FRESH, LONGEST_HEAD, Decider
 from .errors import HTTPError
+from .kinds import Kind
 from .parse import Parser
 
 # Of the wishes that wait, so many in one go.
@@ -25,6 +27,17 @@ class Writable(Protocol):
     """_fastcache.Cache, as far as it is written."""
 
     def decided(self, head: bytes) -> int: ...
+    def put_kind(
+        self,
+        head: bytes,
+        decided: int,
+        keeps: bool,
+        header: bytes,
+        holes: Sequence[tuple[int, int]],
+        directory: bytes,
+        absent: Sequence[bytes],
+        sends: bool,
+    ) -> bool: ...
     def put(
         self,
         head: bytes,
@@ -89,7 +102,11 @@ class Filler:
         except HTTPError:
             return False
         entry = self._decider.entry(found[0]) if found and found[1] == len(data) else None
-        return entry is not None and self._cache.put(
+        if entry is None:
+            return False
+        if entry.kind is not None:
+            self._put_kind(data, now, entry.keeps, entry.kind)
+        return self._cache.put(
             data,
             now,
             entry.status,
@@ -103,4 +120,9 @@ class Filler:
             entry.body,
             entry.directories,
             entry.lasts,
+        )
+
+    def _put_kind(self, data: bytes, now: int, keeps: bool, kind: Kind) -> None:
+        self._cache.put_kind(
+            data, now, keeps, kind.header, kind.holes, kind.directory, kind.absent, kind.sends
         )

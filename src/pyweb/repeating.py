@@ -104,7 +104,9 @@ def _common(
         index = tuple(map(os.fsencode, config.index))
         site = StaticSite(recording, index, config.no_listing)
         largest = _fastcache.LARGEST_BODY
-        decider = Decider(Router(site).answer, recording, service.extra, largest)
+        decider = Decider(
+            Router(site).answer, recording, service.extra, largest, kinds=not config.no_kinds
+        )
         parser = Parser("python", Limits(*limits, config.max_body))
         cache = _fastcache.Cache(memory, NAMES, limits, writable=True)
         Filler(inbox, lifeline, parser, decider, cache).run()

@@ -178,6 +178,7 @@ SWITCHES: tuple[Rung, ...] = (
     Rung("no-cache", "--cache 0", pyweb("--cache", "0")),
     Rung("no-bare", "--no-bare", pyweb("--no-bare")),
     Rung("no-porter", "--no-porter", pyweb("--no-porter")),
+    Rung("no-kinds", "--no-kinds", pyweb("--no-kinds")),
     Rung("no-parking", "--no-parking", pyweb("--no-parking")),
     Rung("spares", "--spares 8", pyweb("--spares", "8")),
     Rung("no-log", "--access-log off", pyweb("--access-log", "off")),
