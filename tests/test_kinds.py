@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,10 +134,17 @@ def test_wherever_that_is(twins: Twins, site: Path, many: Path, where: bytes) ->
     assert same(twins, get(where + b"second.txt"))
 
 
-def test_a_link_inside(twins: Twins, many: Path) -> None:
-    (many / "link.txt").symlink_to("../hello.txt")
-    twins.filler.fill(get(SAMPLE))
-    assert same(twins, get(b"/many/link.txt"))
+@pytest.mark.parametrize("fields", [H, H + b"Accept-Encoding: gzip\r\n"])
+def test_whose_own_decision_is_not_true_any_more(twins: Twins, many: Path, fields: bytes) -> None:
+    data = get(b"/many/one.txt", fields)
+    (many / "one.txt").write_bytes(b"one")
+    twins.filler.fill(data)
+    assert same(twins, data)
+    for content in (b"another", b""):
+        (many / "one.txt").write_bytes(content)
+        assert same(twins, data)
+        assert twins.wished() == data
+        twins.filler.fill(data)
 
 
 def test_a_file_that_changes(twins: Twins, many: Path) -> None:
@@ -220,6 +228,20 @@ def a_link_to_itself(many: Path) -> None:
     (many / "one.txt").symlink_to("one.txt")
 
 
+def a_link_inside(many: Path) -> None:
+    (many / "one.txt").unlink()
+    (many / "one.txt").symlink_to("sample.txt")
+
+
+def a_link_beside(many: Path) -> None:
+    (many / "one.txt.gz").symlink_to("nowhere")
+
+
+def a_directory_that_is_elsewhere(many: Path) -> None:
+    many.rename(many.parent.parent / "elsewhere")
+    many.symlink_to("../elsewhere")
+
+
 def the_future(many: Path) -> None:
     os.utime(many / "one.txt", (time.time() + 100, time.time() + 100))
 
@@ -230,7 +252,8 @@ def before_1970(many: Path) -> None:
 
 ODD = [
     a_neighbour, a_neighbour_that_is_a_directory, a_directory, a_fifo, a_socket, nothing,
-    a_link_outside, an_absolute_link, a_link_to_itself, the_future, before_1970,
+    a_link_outside, an_absolute_link, a_link_to_itself, a_link_inside, a_link_beside,
+    a_directory_that_is_elsewhere, the_future, before_1970,
 ]  # fmt: skip
 
 
@@ -246,6 +269,34 @@ def test_what_is_odd_is_pythons(
     assert same(twins, data)
     act(many)
     assert twins.in_c(data)[0] == b""
+
+
+@pytest.fixture
+def far_times() -> Iterator[Path]:
+    """A directory whose file system keeps seconds of 64 bits."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("needs a tmpfs at /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("seconds", [18446744074, 20146744073, -18446744073, -9223372037])
+def test_a_time_that_has_no_ns_in_64_bits(far_times: Path, tmp_path: Path, seconds: int) -> None:
+    """It would be another's, and another tag."""
+    many = make_many(far_times)
+    (many / "one.txt").write_bytes(b"one")
+    twins = Twins(far_times, tmp_path, kinds=True)
+    twins.filler.fill(get(SAMPLE))
+    assert same(twins, get(b"/many/one.txt"))
+    os.utime(many / "one.txt", (seconds, seconds))
+    assert not twins.filler.fill(get(b"/many/one.txt"))
+    assert twins.in_c(get(b"/many/one.txt"))[0] == b""
+    os.utime(many / "one.txt")
+    time.sleep(0.01)
+    os.utime(many, (seconds, seconds))
+    assert twins.filler.fill(get(b"/many/one.txt"))
+    assert same(twins, get(b"/many/one.txt"))
+    twins.close()
 
 
 def test_a_fifos_writer_sleeps_on(twins: Twins, many: Path) -> None:

@@ -42,7 +42,7 @@ ctypedef struct Entry:
     unsigned long long digest
     long long decided         # CLOCK_MONOTONIC, ns; 0: free
     long long offset          # of the content in its file
-    long long count           # bytes of content; 0: none
+    long long count           # bytes of content; 0: none; of a kind 1: as many as the file has
     int status
     int reason
     int keeps                 # the connection

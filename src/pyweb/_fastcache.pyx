@@ -120,7 +120,7 @@ cdef int make_kind_key(const unsigned char *data, const Head *head, const Names 
         return 0
     name.start, name.end = at, head.target.end
     key.size = 0
-    # No other key begins so; and of no field is the number 0.
+    # Other keys begin with 0 or 1 (make_key), and of no field is the number 0.
     if not (append_octet(key, 50 + <unsigned char>min(head.minor, 1))
             and append(key, data + head.method.start, at - head.method.start)
             and append_octet(key, 10) and append_octet(key, 32)

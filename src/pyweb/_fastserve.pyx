@@ -149,12 +149,17 @@ cdef extern from *:
         long long size, modified, changed;
     };
 
+    /* Some file systems keep seconds of 64 bits: of those, ns are only good to be compared. */
+    static long long pyweb_ns(const struct timespec *time) {
+        return (long long)((uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_nsec);
+    }
+
     static void pyweb_identify(const struct stat *status, struct pyweb_identity *found) {
         found->device = (unsigned long long)status->st_dev;
         found->inode = (unsigned long long)status->st_ino;
         found->size = (long long)status->st_size;
-        found->modified = (long long)status->st_mtim.tv_sec * 1000000000 + status->st_mtim.tv_nsec;
-        found->changed = (long long)status->st_ctim.tv_sec * 1000000000 + status->st_ctim.tv_nsec;
+        found->modified = pyweb_ns(&status->st_mtim);
+        found->changed = pyweb_ns(&status->st_ctim);
     }
 
     static int pyweb_identify_path(int root, const char *path, struct pyweb_identity *found) {
@@ -173,24 +178,26 @@ cdef extern from *:
         return 1;
     }
 
-    /* 0: it is no file that could be sent. */
+    /* 0: it is no file that could be sent, or its time is before 1970 or has no ns. */
     static int pyweb_identify_regular(int file, struct pyweb_identity *found) {
         struct stat status;
         if (kernel_fstat(file, &status) < 0 || !S_ISREG(status.st_mode))
+            return 0;
+        if (status.st_mtim.tv_sec < 0 || status.st_mtim.tv_sec > INT64_MAX / 1000000000 - 1)
             return 0;
         pyweb_identify(&status, found);
         return 1;
     }
 
-    static int pyweb_seems_regular(int root, const char *path) {
+    /* Names in a directory, of which no link is followed. */
+    static int pyweb_is_regular_there(int directory, const char *name) {
         struct stat status;
-        return kernel_fstatat(root, path, &status) == 0 && S_ISREG(status.st_mode);
+        return kernel_lstatat(directory, name, &status) == 0 && S_ISREG(status.st_mode);
     }
 
-    /* A link to nowhere is nothing, too. Whatever may not be looked at is something. */
-    static int pyweb_is_absent(int root, const char *path) {
+    static int pyweb_is_absent(int directory, const char *name) {
         struct stat status;
-        return kernel_fstatat(root, path, &status) == -ENOENT;
+        return kernel_lstatat(directory, name, &status) == -ENOENT;
     }
 
     static int pyweb_open(int root, const char *path, uint64_t flags, uint64_t resolve) {
@@ -435,8 +442,8 @@ cdef extern from *:
     int pyweb_identify_beneath(int root, const char *path, unsigned long long flags,
                                unsigned long long resolve, Identity *found) nogil
     int pyweb_identify_regular(int file, Identity *found) nogil
-    int pyweb_seems_regular(int root, const char *path) nogil
-    int pyweb_is_absent(int root, const char *path) nogil
+    int pyweb_is_regular_there(int directory, const char *name) nogil
+    int pyweb_is_absent(int directory, const char *name) nogil
     void pyweb_render_date(char *to, long long second) nogil
     int getppid "kernel_getppid"() nogil
     void pyweb_forget_libc() nogil
@@ -613,17 +620,29 @@ cdef int is_good(Exchange *x) noexcept nogil:
 
 
 cdef int look_up_kind(Exchange *x) noexcept nogil:
-    """However old it is: it depends on no file."""
+    """However old it is: what it says of a file is looked up each time, and all else that it
+    depends on, the options, is the same as long as this memory is."""
     x.is_kind, x.is_old = 1, 0
     if not make_kind_key(x.data, &x.head, &x.ground.names, &x.key, &x.name):
         return 0
     x.place = find(&x.ground.table, &x.key, &x.entry)
     if x.place == NULL:
         return 0
-    # A file that is often asked for comes to have a decision of its own: nothing is opened for it.
+    # A file that is often asked for comes to have a decision of its own, with its content.
     if not x.began & SELDOM:
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
     return x.entry.header_size <= MAX_HEADER - MAX_HOLES * LONGEST_HOLE
+
+
+cdef int is_of_its_kind(Exchange *x) noexcept nogil:
+    """Its own decision is not true any more. What its kind's says may be."""
+    if x.is_kind:
+        return 0
+    if x.file >= 0:
+        close(x.file)
+        x.file = -1
+    pyweb_wish(x.ground.wishes, x.data, x.head_size)
+    return look_up_kind(x) and is_still_so(x)
 
 
 # The inode and its times say which file it is, and so of which kind.
@@ -676,41 +695,59 @@ cdef int is_still_so(Exchange *x) noexcept nogil:
     return 1
 
 
-# One of a kind.
+# One of a kind. Guards of a kind are none: the first one's path is the directory, the others' are
+# the ends of neighbours. What is found of the file comes into the first one's numbers.
 
-cdef const char *path_of(Exchange *x, int end) noexcept nogil:
-    """Below the root; with the end that this guard has, 0: none. NULL: it is too long. What is
-    taken from the socket comes there later."""
-    cdef const char *directory = <const char *>x.entry.data + x.entry.guard[0].path
-    cdef const char *more = <const char *>x.entry.data + x.entry.guard[end].path
+cdef const char *join(Exchange *x, const char *directory, const char *end) noexcept nogil:
+    """The path of the file, with something before and behind its name; until the next is made, or
+    anything is taken from the socket. NULL: it is too long."""
     cdef size_t before = strlen(directory)
     cdef size_t name = x.name.end - x.name.start
-    cdef size_t behind = strlen(more) if end else 0
+    cdef size_t behind = strlen(end)
     if before + name + behind >= sizeof(x.taken):
         return NULL
     memcpy(x.taken, directory, before)
     memcpy(x.taken + before, x.data + x.name.start, name)
-    memcpy(x.taken + before + name, more, behind)
+    memcpy(x.taken + before + name, end, behind)
     x.taken[before + name + behind] = 0
     return <const char *>x.taken
 
 
-cdef int is_alone(Exchange *x) noexcept nogil:
-    """Nothing is beside it that would be chosen instead."""
+cdef inline const char *path_in(const Exchange *x, int guard) noexcept nogil:
+    return <const char *>x.entry.data + x.entry.guard[guard].path
+
+
+cdef int is_alone(Exchange *x, int directory) noexcept nogil:
+    """It is there, and nothing beside it that would be chosen instead. To look is not to open,
+    which would wake a FIFO's writer. What is a link, to anywhere, is Python's."""
     cdef int i
-    cdef const char *path
+    cdef const char *name = join(x, b"", b"")
+    if name == NULL or not pyweb_is_regular_there(directory, name):
+        return 0
     for i in range(1, x.entry.guards):
-        path = path_of(x, i)
-        if path == NULL or not pyweb_is_absent(x.ground.root, path):
+        name = join(x, b"", path_in(x, i))
+        if name == NULL or not pyweb_is_absent(directory, name):
             return 0
     return 1
 
 
+cdef int is_alone_there(Exchange *x) noexcept nogil:
+    cdef const char *path = path_in(x, 0)
+    cdef int directory, result
+    if not path[0]:
+        return is_alone(x, x.ground.root)
+    directory = pyweb_open(x.ground.root, path, x.ground.path_flags, x.ground.resolve)
+    if directory < 0:
+        return 0
+    result = is_alone(x, directory)
+    close(directory)
+    return result
+
+
 cdef int open_regular(Exchange *x, Identity *found) noexcept nogil:
-    """As static.Files.open: looked at before it is opened, which wakes a FIFO's writer, and
-    after, because names change."""
-    cdef const char *path = path_of(x, 0)
-    if path == NULL or not pyweb_seems_regular(x.ground.root, path):
+    """Looked at again, because names change."""
+    cdef const char *path = join(x, path_in(x, 0), b"")
+    if path == NULL:
         return 0
     x.file = pyweb_open(x.ground.root, path, x.ground.flags, x.ground.resolve)
     return x.file >= 0 and pyweb_identify_regular(x.file, found)
@@ -719,9 +756,9 @@ cdef int open_regular(Exchange *x, Identity *found) noexcept nogil:
 cdef int open_one_of_kind(Exchange *x) noexcept nogil:
     """It is there, and as the kind is. From the future: Last-Modified would follow the clock."""
     cdef Identity found
-    if not is_alone(x) or not open_regular(x, &found):
+    if not is_alone_there(x) or not open_regular(x, &found):
         return 0
-    if not 0 <= found.modified <= pyweb_clock(CLOCK_REALTIME):
+    if found.modified > pyweb_clock(CLOCK_REALTIME):
         return 0
     x.entry.offset = x.entry.has_body = 0
     x.entry.count = found.size if x.entry.count else 0
@@ -1094,7 +1131,7 @@ cdef int exchange(Exchange *x) noexcept nogil:
     mark(x.record, PARSED)
     tell(x, READING)
     verdict = MISS
-    if is_still_so(x):
+    if is_still_so(x) or is_of_its_kind(x):
         mark(x.record, OPENED)
         verdict = respond(x)
     if x.file >= 0 and verdict != OWED:

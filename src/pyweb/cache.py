@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from . import accesslog, render
 from .clock import http_date
@@ -125,6 +125,11 @@ def _found(path: bytes, status: os.stat_result) -> Found:
     )  # fmt: skip
 
 
+def _have_ns(found: Iterable[Found]) -> bool:
+    """Some file systems keep times that have no ns in 64 bits."""
+    return all(abs(moment) < 1 << 63 for one in found for moment in one[4:])
+
+
 class Decider:
     """entry(head): the decision for it as it is kept; None: it can't be repeated.
 
@@ -165,6 +170,8 @@ class Decider:
         files = self._files(response)
         if not files or any(mtime >= time.time_ns() for *_, mtime, _ in files):
             return None  # from the future: Last-Modified would follow the clock
+        if not _have_ns(files):
+            return None
         keeps = head.keep_alive
         header = render.header_bytes(response, head.minor, keeps, self._extra)
         slices = response.parts if head.method == b"GET" else ()
@@ -201,6 +208,8 @@ class Decider:
         try:
             found = [_found(path, self._root.look(path)) for path in paths]
         except OSError:
+            return None
+        if not _have_ns(found):
             return None
         if self._root.odd or any(max(one[4:]) > young for one in (*found, *files)):
             return None

@@ -123,6 +123,12 @@ static inline int kernel_fstatat(int at, const char *path, struct stat *found) {
     return (int)PYWEB_CALL(newfstatat, fstatat(at, path, found, 0), at, path, found, 0);
 }
 
+/* A link is itself. */
+static inline int kernel_lstatat(int at, const char *path, struct stat *found) {
+    const int flags = AT_SYMLINK_NOFOLLOW;
+    return (int)PYWEB_CALL(newfstatat, fstatat(at, path, found, flags), at, path, found, flags);
+}
+
 static inline int kernel_fstat(int file, struct stat *found) {
     return (int)PYWEB_CALL(fstat, fstat(file, found), file, found);
 }
