@@ -277,7 +277,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("cache", whole(0, 1 << 20), "8192", "N",
            "decisions that C repeats, 8 KB each; 0: none", _SYSTEM),
     Option("no-kinds", flag, "false", "",
-           "each file's decision is made for itself, not for all that are like it", _SYSTEM),
+           "each file is decided about by itself, not with those like it", _SYSTEM),
     Option("no-bare", flag, "false", "",
            "mode fork: each child gets all of the master's memory", _SYSTEM),
     Option("no-porter", flag, "false", "",
