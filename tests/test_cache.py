@@ -53,7 +53,7 @@ from pyweb.scoreboard import BYTES, REPEATED, REQUESTS, STATE
 from pyweb.static import StaticSite
 
 _fastcache = pytest.importorskip("pyweb._fastcache", reason="needs the compiled engine")
-from pyweb import _fastserve, _fastzygote  # noqa: E402
+from pyweb import _fastclock, _fastzygote  # noqa: E402
 
 
 @pytest.fixture
@@ -669,12 +669,12 @@ def test_a_client_that_does_not_take_a_small_answer(
 
 @given(st.integers(0, 253402300799), st.integers(-12 * 60, 14 * 60).map(lambda m: 60 * m))
 def test_times_are_pythons(second: int, offset: int) -> None:
-    date, log = _fastserve.times(second, offset)
+    date, log = _fastclock.times(second, offset)
     assert date == http_date(second)
     if second + offset >= 0:
         zone = datetime.timezone(datetime.timedelta(seconds=offset))
         local = datetime.datetime.fromtimestamp(min(second, 253402200000), zone)
-        _, log = _fastserve.times(min(second, 253402200000), offset)
+        _, log = _fastclock.times(min(second, 253402200000), offset)
         assert log.decode() == local.strftime("[%d/%b/%Y:%H:%M:%S %z]")
 
 

@@ -13,7 +13,7 @@ from conftest import PATIENCE
 
 from pyweb import cache as policy
 from pyweb.accesslog import AccessLog
-from pyweb.child import Driver
+from pyweb.child import END, INTERRUPTS, Driver
 from pyweb.cli import _arguments as arguments
 from pyweb.cli import configure
 from pyweb.connection import Connection
@@ -113,6 +113,8 @@ class Twins:
             min_rate=self.config.min_rate,
             not_sent=NOT_SENT,
             reasons=policy.BROKEN_OFF,
+            heard=INTERRUPTS,
+            ends=END,
             parker=parker,
             parked=parked,
             parked_requests=at,

@@ -9,7 +9,8 @@ listed before it (tests/test_layers.py):
  2 answers       _mimetable  mime  pages  _fastopen  docroot  conditions  ranges  negotiate
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
-                 refuse  bodyreader  ledger  _fastcache  kinds  _fastserve  cache  connection
+                 refuse  bodyreader  ledger  _fastcache  kinds  _fastclock  _fastexchange
+                 _fastlook  _fastline  _fastanswer  _fastserve  cache  connection
  4 child         parking  child  obituary  _fastfork  _fastzygote  _faststamps  _fastporter
                  verdicts  keeper  gate  shares  handed  _fastlane  lane  worker  dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching

@@ -18,7 +18,8 @@ parent is the caller's parent. keeper.py says what it is good for.
 from cpython.exc cimport PyErr_SetFromErrno
 from libc cimport errno
 
-from pyweb._fastserve cimport CHILD_STAMP, Ground, Repeater, Turn, mark, rest_of, run
+from pyweb._fastexchange cimport CHILD_STAMP, Ground, mark
+from pyweb._fastserve cimport Repeater, Turn, rest_of, run
 
 cdef extern from *:
     """

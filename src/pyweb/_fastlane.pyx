@@ -14,10 +14,11 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
-from pyweb._fastserve cimport (
-    DONE, MAX_HEAD, MAX_PEER, MISS, OWED, PIECE, WELL, WHILE, Exchange, Peer, Repeater, Times,
-    conclude, exchange, has_unread, is_sent, keep_time,
-    let_little_wait, let_much_wait, send_on)
+from pyweb._fastanswer cimport (
+    PIECE, WELL, WHILE, conclude, is_sent, let_little_wait, let_much_wait, send_on)
+from pyweb._fastclock cimport Times, keep_time, monotonic
+from pyweb._fastexchange cimport DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer
+from pyweb._fastserve cimport Repeater, exchange, has_unread
 from pyweb import handed, ledger, scoreboard, shares
 
 cdef extern from *:
@@ -27,7 +28,6 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <string.h>
     #include <sys/socket.h>
-    #include <time.h>
     #include <unistd.h>
     #if defined(__linux__)
     #include <sys/epoll.h>
@@ -135,17 +135,10 @@ cdef extern from *:
         while (got < 0 && errno == EINTR);
         return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -2 : got;
     }
-
-    static long long pyweb_now(int which) {
-        struct timespec now;
-        clock_gettime(which, &now);
-        return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
-    }
     """
     ctypedef struct Ready "struct pyweb_ready":
         int count
         int at
-    const int CLOCK_MONOTONIC
     const int AF_UNIX
     const int EINTR
     int errno
@@ -156,7 +149,6 @@ cdef extern from *:
     int pyweb_watch_for(int poll, int file, int room) nogil
     int pyweb_accept(int door, int *family, char *name, int room) nogil
     Py_ssize_t pyweb_receive(int sock, void *data, size_t size) nogil
-    long long pyweb_now(int which) nogil
     size_t strlen(const char *text) nogil
     int close(int file) nogil
 
@@ -405,7 +397,7 @@ cdef class Lane:
         self.here[self.count] = fd
         self.count += 1
         guest.at = self.count
-        guest.until = pyweb_now(CLOCK_MONOTONIC) + (self.idle if guest.requests else self.first)
+        guest.until = monotonic() + (self.idle if guest.requests else self.first)
         self.mark(fd, QUIET)
 
     cdef void leave(self, int fd) noexcept nogil:
@@ -520,7 +512,7 @@ cdef class Lane:
         memcpy(one.text + one.head_size + one.header_size, x.line.text, one.line_size)
         guest.sending = one
         let_much_wait(fd)
-        guest.until = pyweb_now(CLOCK_MONOTONIC) + WHILE
+        guest.until = monotonic() + WHILE
         return 1
 
     cdef void take_up(self, int fd, const Sending *one) noexcept nogil:
@@ -563,7 +555,7 @@ cdef class Lane:
         guest.requests += 1
         if conclude(&self.x) == DONE:
             return self.part(fd)
-        guest.until = pyweb_now(CLOCK_MONOTONIC) + self.idle
+        guest.until = monotonic() + self.idle
         self.mark(fd, QUIET)
         return NOTHING
 
@@ -652,7 +644,7 @@ cdef class Lane:
     def poll(self, double patience):
         """Serve for so many seconds, or until there is something for Python: what the poll has
         found of others' descriptors, as poll() gives it, and connections that leave, Handed."""
-        cdef long long until = pyweb_now(CLOCK_MONOTONIC) + <long long>(patience * 1e9)
+        cdef long long until = monotonic() + <long long>(patience * 1e9)
         cdef int count = 1
         others, leaving = [], []
         while not others and not leaving and count > 0:
@@ -663,13 +655,13 @@ cdef class Lane:
                 else:
                     leaving.append(self.hand_over(self.fd, code))
             PyErr_CheckSignals()
-            if pyweb_now(CLOCK_MONOTONIC) >= until or self.is_used_up():
+            if monotonic() >= until or self.is_used_up():
                 break
         return others, leaving
 
     cdef int wait(self, long long until) except -1:
         """How many are ready."""
-        cdef long long left = max(0, until - pyweb_now(CLOCK_MONOTONIC))
+        cdef long long left = max(0, until - monotonic())
         cdef int count, failure, i
         self.slot[STATE] = IDLE_WORKER
         with nogil:
@@ -761,7 +753,7 @@ cdef class Lane:
 
     def late(self):
         """Those that have idled for too long, handed over."""
-        cdef long long now = pyweb_now(CLOCK_MONOTONIC)
+        cdef long long now = monotonic()
         cdef int i = self.count
         cdef Guest *guest
         leaving = []

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from mmap import mmap
 
 from ._fastcache import Cache
@@ -32,6 +32,8 @@ class Repeater:
         min_rate: int,
         not_sent: int,
         reasons: tuple[int, int, int, int],
+        heard: Iterable[int],
+        ends: int,
         parker: int,
         parked: bytes,
         parked_requests: int,
@@ -39,5 +41,3 @@ class Repeater:
     def serve(
         self, sock: int, peer: bytes, slot_at: int, requests: int = 0, alone: bool = False
     ) -> Rest | None: ...
-
-def times(second: int, offset: int) -> tuple[bytes, bytes]: ...

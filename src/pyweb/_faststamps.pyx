@@ -8,7 +8,8 @@ Where nobody measures, each of these is nothing.
 
 from libc.string cimport memset
 
-from pyweb._fastserve cimport Repeater, mark
+from pyweb._fastexchange cimport mark
+from pyweb._fastserve cimport Repeater
 
 import os
 

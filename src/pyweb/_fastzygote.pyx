@@ -29,10 +29,11 @@ from libc cimport errno
 from libc.string cimport memset
 
 from pyweb._fastcache cimport find
+from pyweb._fastclock cimport TIMES, Times, forget_libc
+from pyweb._fastexchange cimport CHILD_STAMP, Ground, Peer, mark
 from pyweb._fastfork cimport Kept, close_others, keep_files
 from pyweb._fastparse cimport scan_head
-from pyweb._fastserve cimport (
-    CHILD_STAMP, Ground, Peer, Repeater, Times, Turn, forget_libc, give_times, mark, run, use_times)
+from pyweb._fastserve cimport Repeater, Turn, run
 
 import os
 import socket
@@ -270,7 +271,7 @@ cdef void obey(const Ground *ground, int way, int *newest) noexcept nogil:
         if sock < 0:
             pyweb_tell(way, -EMFILE, order.ticket)
             continue
-        use_times(&order.times)
+        (&TIMES)[0] = order.times
         pid = pyweb_fork_for_master(newest)
         if pid == 0:
             kernel_close(way)
@@ -328,7 +329,7 @@ cdef void be_a_spare(const Seed *seed, int gives_way) noexcept nogil:
     pyweb_tell(seed.way, getpid(), order.ticket)
     kernel_close(seed.way)
     kernel_close(seed.taken)
-    use_times(&order.times)
+    (&TIMES)[0] = order.times
     kernel_name_process(b"pyweb-child")
     kernel_exit(0 if serve_order(&seed.ground, sock, &order) else HANDED_BACK)
 
@@ -388,7 +389,7 @@ cdef class Zygote:
         cdef Order order
         order.slot, order.record, order.requests = turn.slot, turn.record, turn.rest.requests
         order.peer, order.ticket = turn.peer, ticket
-        give_times(&order.times)
+        order.times = TIMES
         return kernel_send_descriptor(self.way_fd, turn.sock, &order, sizeof(Order))
 
     def told(self, int most=0):

@@ -12,8 +12,9 @@ from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 
 NAMES = (
-    "_fastcache", "_fastfork", "_fastlane", "_fastopen", "_fastparse", "_fastporter", "_fastsend",
-    "_fastserve", "_faststamps", "_fastzygote",
+    "_fastanswer", "_fastcache", "_fastclock", "_fastexchange", "_fastfork", "_fastlane",
+    "_fastline", "_fastlook", "_fastopen", "_fastparse", "_fastporter", "_fastsend", "_fastserve",
+    "_faststamps", "_fastzygote",
 )  # fmt: skip
 
 

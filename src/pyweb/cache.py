@@ -1,6 +1,6 @@
 """Decisions that may be repeated: which they are, what is kept of them, and for how long.
 
-Python decides once; C repeats the decision (_fastserve.pyx) as long as the files that it has found
+Python decides once; C repeats the decision (_fastlook.pyx) as long as the files that it has found
 are the same. What it did not find, a precompressed neighbour or an index that comes into being,
 is noticed within a second: when the decision is made anew, or because the directory where it would
 be is another (a directory's times change with its names). Not here: what the decision is

@@ -43,6 +43,8 @@ STACK = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # rest is ignored in both. (To name all 64 would cost 90 us a fork: Python makes an enum member of
 # each that was blocked.)
 HELD = (signal.SIGTERM, signal.SIGCHLD, END, STACK)
+# At which a conversation is Python's, where C leads it.
+INTERRUPTS = (signal.SIGTERM, END, STACK)
 # How long (s) a child stays for the next request, or for the rest of a head at which it is the
 # first to look, before it parks the connection. A page's next request follows within a round
 # trip; a process that sleeps so long costs less than another fork.

@@ -2,7 +2,7 @@
 
 They differ in what the files' status says, and in nothing else. So a decision about one of them,
 with holes where that stands, is a decision about all: C opens the file that is asked for, sees
-that nothing is beside it that would be chosen instead, and fills the holes (_fastserve.pyx). A
+that nothing is beside it that would be chosen instead, and fills the holes (_fastlook.pyx). A
 document root may have any number of files, and its cache has a decision for each directory. Here
 is of which answers that is true, and where their holes are. Not here: how a kind is kept and found
 (_fastcache.pyx), which also says which names may be one of a kind.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection
 
 from .cache import BROKEN_OFF, FRESH, GOOD, NAMES, Decider, escapes
-from .child import LINGER
+from .child import END, INTERRUPTS, LINGER
 from .config import Config
 from .connection import LINGER_SILENCE, Progress, first_words
 from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
@@ -140,6 +140,8 @@ def _common(
         min_rate=config.min_rate,
         not_sent=NOT_SENT,
         reasons=BROKEN_OFF,
+        heard=INTERRUPTS,
+        ends=END,
         parker=parker.fileno() if parker else -1,
         parked=parked,
         parked_requests=parked_requests,

@@ -1,0 +1,29 @@
+# The answer: see _fastanswer.pyx.
+
+from pyweb._fastexchange cimport Exchange
+
+cdef enum:
+    SMALL_BODY = 32768   # bytes: such a body leaves with its header
+
+# A client that takes so many bytes in so long (ns) is well; another is Python's to judge.
+cdef enum:
+    WHILE = 500_000_000
+    WELL = 65536
+
+# Bytes of one call: STEP where it waits, and hears nothing meanwhile; PIECE where it does not. (In
+# steps of 512 KB a worker's large files took 1.2 times the time of the CPU.)
+cdef enum:
+    STEP = 524288
+    PIECE = 2097152
+
+# To x.entry, of which all is still so, from x.file. MISS, with nothing taken; OWED; DONE or AGAIN.
+cdef int respond(Exchange *x) noexcept nogil
+
+# Of an answer that was OWED: x.sock, x.file, x.sent, x.entry's header_size, offset and count.
+# send_on: 1, and x.sent is more; 0: not now; -1: Python must see why not. conclude: when all has
+# left; needs x.line, x.reason and x.entry's reason and keeps as well. DONE, or AGAIN.
+cdef int send_on(Exchange *x, long long most) noexcept nogil
+cdef void let_much_wait(int sock) noexcept nogil
+cdef void let_little_wait(const Exchange *x) noexcept nogil
+cdef int is_sent(const Exchange *x) noexcept nogil
+cdef int conclude(Exchange *x) noexcept nogil
