@@ -37,13 +37,13 @@ format: $(VENV)/.lint ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.test ## run the benchmarks
-	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name
+	$(BIN)/pytest --timeout 0 benchmarks --benchmark-enable --benchmark-only --benchmark-sort=name
 
 soak: $(VENV)/.test ## 200,000 connections in each mode: does anything grow? (20 minutes)
-	PYWEB_SOAK=200000 $(BIN)/pytest -s tests/test_soak.py
+	PYWEB_SOAK=200000 $(BIN)/pytest --timeout 0 -s tests/test_soak.py
 
 life: $(VENV)/.test ## 20 reloads and 3 upgrades under each load, in each mode (15 minutes)
-	PYWEB_LIFE=long $(BIN)/pytest -s tests/test_life.py tests/test_lossless.py
+	PYWEB_LIFE=long $(BIN)/pytest --timeout 0 -s tests/test_life.py tests/test_lossless.py
 
 wheel: $(VENV)/.test ## build the sdist, and the wheel from it, into dist/
 	$(BIN)/python -m build --quiet 2>/dev/null || $(BIN)/python -m build

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -104,6 +104,14 @@ def open_descriptors() -> set[tuple[int, str]]:
     return found
 
 
+def end_children(pids: Iterable[int]) -> None:
+    """Of a test that has failed: the next one may wait for all that it has."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No child and no descriptor more than before."""
@@ -112,7 +120,11 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     descriptors, children = open_descriptors(), set(children_of(os.getpid()))
     yield
-    until(lambda: set(children_of(os.getpid())) <= children, "children of the test to end")
+    try:
+        until(lambda: set(children_of(os.getpid())) <= children, "children of the test to end")
+    except AssertionError:
+        end_children(set(children_of(os.getpid())) - children)
+        raise
     left = open_descriptors() - descriptors
     assert not left, f"descriptors left open: {left}"
 

@@ -63,12 +63,11 @@ class House:
         self.until(lambda: not self.porter.untold, "all to be known")
         for given in self.porter.give_up_known(1e18):
             os.close(given[4])
-            os.kill(given[1], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(given[1], signal.SIGKILL)
         self.porter.zygote = None
         self.zygote.close()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        until(all_are_reaped, "the children to end")
         self.signals.close()
         self.listener.close()
         if isinstance(self.clock, Stamps):
@@ -96,6 +95,8 @@ class House:
     def ended(self) -> bool:
         """Somebody has ended: and is seen off?"""
         assert select.select([self.signals.fd], [], [], PATIENCE)[0]
+        # Who ends before the zygote has told whose it was is Python's, till it has.
+        self.until(lambda: not self.porter.untold, "its pid")
         done: bool = self.porter.do([(self.signals.fd, select.POLLIN)], self.signals)
         return done
 
@@ -111,6 +112,15 @@ class House:
         self.until(lambda: not self.porter.untold, "its pid")
         pids = [r.get(PID) for r in board_here().records() if r.get(PID)]
         return pids[0]
+
+
+def all_are_reaped() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 def board_here() -> scoreboard.Reader:

@@ -86,8 +86,10 @@ def test_in_the_order_in_which_it_happens(serve: ServeFixture, mode: str) -> Non
         forked = [word(one, name) for name in (*PARENT[2:], "CHILD", "MINOR_FAULTS")]
         assert all(forked) if mode == "fork" else not any(forked)
         if mode == "fork":
-            parent = [word(one, name) for name in PARENT]
-            assert parent == sorted(parent)
+            # Its child may have ended before the zygote's master goes on, and waits.
+            for way in (PARENT[:5], (*PARENT[:3], *PARENT[5:])):
+                parent = [word(one, name) for name in way]
+                assert parent == sorted(parent)
             assert word(one, "REAPED") > word(one, "EXIT")
             assert word(one, "USER_US") + word(one, "SYSTEM_US") > 0
         assert word(one, "PID") not in (0, os.getpid(), server.pid)
