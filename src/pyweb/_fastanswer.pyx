@@ -91,6 +91,16 @@ cdef extern from *:
     #endif
     }
 
+    /* Whole segments alone, until it is taken away: without, 10 MB by pieces are 360 segments on the
+       loopback, and with it 230; each wakes the client. */
+    static void pyweb_cork(int sock, int is_on) {
+    #if defined(TCP_CORK)
+        kernel_set_option(sock, IPPROTO_TCP, TCP_CORK, &is_on, sizeof is_on);
+    #else
+        (void)sock; (void)is_on;
+    #endif
+    }
+
     /* Sending waits by itself, so long (ns) for each bit of room: with a poll before each piece it
        was 2.4 times the time of the CPU. */
     static void pyweb_let_sending_wait(int sock, long long patience) {
@@ -122,6 +132,7 @@ cdef extern from *:
     long long pyweb_send_piece(int sock, int file, long long offset, size_t count) nogil
     long long pyweb_send_before_more(int sock, const void *data, size_t size) nogil
     void pyweb_let_wait(int sock, int bytes) nogil
+    void pyweb_cork(int sock, int is_on) nogil
     void pyweb_let_sending_wait(int sock, long long patience) nogil
     int pyweb_wait_for_room(int sock, long long left) nogil
     Py_ssize_t pyweb_send_some(int sock, const void *data, size_t size) nogil
@@ -263,10 +274,13 @@ cdef int send_up_to(Exchange *x, long long end, const char *body) noexcept nogil
 
 cdef int respond_large(Exchange *x) noexcept nogil:
     begin(x)
+    pyweb_cork(x.sock, 1)
     x.sent = pyweb_send_before_more(x.sock, x.header, x.entry.header_size)
     if x.mark:
-        # Others must not wait for this one.
-        return AGAIN if send_on(x, PIECE) > 0 and is_sent(x) else OWED
+        if send_on(x, PIECE) <= 0 or not is_sent(x):
+            return OWED   # others must not wait for this one
+        pyweb_cork(x.sock, 0)
+        return AGAIN
     if x.sent == x.entry.header_size and send_in_peace(x):
         return AGAIN
     let_little_wait(x)
@@ -320,6 +334,8 @@ cdef void let_much_wait(int sock) noexcept nogil:
 
 
 cdef void let_little_wait(const Exchange *x) noexcept nogil:
+    """From here on each byte counts, or there are none."""
+    pyweb_cork(x.sock, 0)
     pyweb_let_wait(x.sock, x.ground.not_sent)
 
 

@@ -472,7 +472,10 @@ cdef class Lane:
             if verdict == MISS:
                 return GOES_ON
             if verdict == OWED:
-                return NOTHING if self.keep_sending(fd) else IS_OWED
+                if self.keep_sending(fd):
+                    return NOTHING
+                let_little_wait(&self.x)
+                return IS_OWED
             guest.requests += 1
             if verdict == DONE:
                 # Who has asked for the end has sent all; what comes all the same, while a small
