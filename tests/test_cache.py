@@ -485,6 +485,7 @@ def test_a_socket_that_is_full(twins: Twins, site: Path) -> None:
         os.close(file)
         assert (requests, head, status, keeps, offset, count) == (0, data, 200, True, 0, len(body))
         assert 0 < sent < count
+        assert not is_corked(far)
         far.close()
         got = everything(near)
         assert got == header + body[: sent - len(header)]
@@ -519,6 +520,27 @@ def test_without_python_a_small_answer_is_waited_for(twins: Twins, site: Path) -
     assert done > 100  # within a second: then the decisions are old
     assert left == get(b"/small") * (600 - done)
     assert found[0].count(small) == done
+
+
+def is_corked(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
+
+
+def test_what_follows_a_large_answer_does_not_wait(twins: Twins, site: Path) -> None:
+    (site / "large").write_bytes(body := os.urandom(12 << 20))
+    assert twins.filler.fill(get(b"/large"))
+    near, far = pair()
+    found: list[bytes] = []
+    with near, far:
+        near.sendall(get(b"/large"))
+        reader = threading.Thread(target=lambda: found.append(everything(near)))
+        reader.start()
+        requests, owed = twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) or (1, 0)
+        assert not is_corked(far)
+        far.close()
+        reader.join()
+    assert (requests, owed) == (1, 0)
+    assert found[0].endswith(body)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import PATIENCE, ServeFixture
 
 from pyweb import _pysend
+from pyweb.config import MODES
 from pyweb.errors import Disconnected, Reason
+from pyweb.parse import ENGINES
 from pyweb.transport import _fastsend
 
 TWINS = [_pysend, _fastsend] if _fastsend else [_pysend]
@@ -138,3 +142,29 @@ def test_what_cannot_sendfile_is_copied(twin: ModuleType, pair) -> None:  # type
         assert push_all(twin, pair, b"", fd, 0, 6) == first
     finally:
         os.close(fd)
+
+
+def segments_in(sock: socket.socket) -> int:
+    """Of data (tcp_info.tcpi_data_segs_in)."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    return int.from_bytes(info[152:156], sys.byteorder)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_large_file_leaves_in_whole_segments(
+    serve: ServeFixture, site: Path, mode: str, engine: str
+) -> None:
+    """Which wake its client no oftener than they must."""
+    (site / "large").write_bytes(bytes(size := 10_000_000))
+    server = serve("--mode", mode, "--engine", engine)
+    request = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n"
+    buffer = bytearray(1 << 20)
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+        for _ in range(4):
+            client.sendall(request)
+            got = 0
+            while got < size:
+                got += client.recv_into(buffer)
+        largest = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+        assert segments_in(client) < 1.25 * 4 * size / largest

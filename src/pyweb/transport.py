@@ -26,6 +26,9 @@ _RECEIVE = 65536
 
 _ENDED = getattr(select, "POLLRDHUP", select.POLLHUP)
 
+# tcp(7): whole segments alone, as long as it is set.
+_CORK = getattr(socket, "TCP_CORK", None)
+
 # What can only be the file's fault when header and file are sent together.
 _OF_THE_FILE = (errno.EIO, errno.ESTALE, errno.EISDIR, errno.ENODATA)
 
@@ -48,6 +51,7 @@ class Transport:
         self.can_peek = sock.family != socket.AF_UNIX
         self.sent = 0
         self._low_water = 1
+        self._is_corked = False
         self._pending: list[tuple[bytes, FileBody | None]] = []
         self._done = 0
 
@@ -103,6 +107,7 @@ class Transport:
         if before:
             self._pending.append((before, None))
         self._pending.reverse()
+        self._cork(any(isinstance(part, FileBody) and part.count > _pysend.SMALL for part in parts))
         self._drop_done()
 
     @property
@@ -132,6 +137,15 @@ class Transport:
         if self._done == len(data) + (body.count if body else 0):
             self._pending.pop()
             self._done = 0
+            if not self._pending:
+                self._cork(False)
+
+    def _cork(self, on: bool) -> None:
+        """The pieces of a large file do not end where segments do, and each segment wakes who
+        reads: without it 10 MB are half as many again."""
+        if on != self._is_corked and _CORK is not None and self.sock.family != socket.AF_UNIX:
+            self._is_corked = on
+            self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
     def say_no_more(self) -> None:
         """Shut down writing. OSError is of no interest: then nobody listens."""
