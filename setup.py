@@ -35,7 +35,7 @@ if os.environ.get("PYWEB_WERROR"):
 def library() -> Extension:
     # -z now: a forked child must not pay for lazy binding again and again. Functions by name: those
     # that a child calls are ours, and so lie together; among the rest of each module, which Cython
-    # writes, they are three times as many pages to be faulted in, and 3 us of a connection.
+    # writes, they would be spread over three times as many pages to be faulted in.
     link = ["-Wl,-z,now,-z,relro,-z,noseparate-code", "-Wl,--sort-section=name,--gc-sections"]
     if os.uname().sysname != "Linux":
         link = []
