@@ -62,7 +62,7 @@ ctypedef struct Table:
     unsigned char *memory
     Py_ssize_t sets           # of WAYS entries
 
-# Of a head that has been scanned: its key, and what the log wants of it.
+# Of a head that has been scanned.
 ctypedef struct Key:
     int size
     unsigned long long digest

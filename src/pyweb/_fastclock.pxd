@@ -15,7 +15,7 @@ cdef extern from *:
         char date[32]
         char log_time[40]
 
-# Of the children that are forked here; who serves beside other threads has its own.
+# Of a process with one conversation; what a zygote's order brings. A lane has its own.
 cdef Times TIMES
 
 # ns

@@ -3,8 +3,8 @@
 
 What lives here: clock.py's and accesslog.py's texts of a time, held against them by a test. Not by
 the C library: it allocates, and a child may be without a heap. Where local time stands is asked by
-the parent, once a second; a child that lives longer keeps to that. What must never: what a time is
-good for.
+the parent or a lane, once a second; a child that lives longer keeps to that. What must never: what
+a time is good for.
 """
 
 cdef extern from *:

@@ -73,7 +73,7 @@ ctypedef struct Exchange:
     unsigned int served       # above the mark
     char *note                # in the ledger, what is served; so many bytes
     int note_size
-    unsigned char *body       # room for PYWEB_SMALL_BODY bytes
+    unsigned char *body       # room for SMALL_BODY bytes
     const Entry *place        # where the entry was found
     int sock
     int size                  # bytes that were looked at

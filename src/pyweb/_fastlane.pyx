@@ -4,8 +4,8 @@
 What lives here: one wait for all of a worker's descriptors, accept(2), and between two requests
 the connections themselves, of which Python then has no object. What must never: a decision, a
 timeout, a wait for a single client. Whatever is not plain goes to Python, which may bring the
-connection back: a request that has no decision yet, half of one, an answer that does not leave
-at once, a client that has been silent for too long or has too many connections.
+connection back: a request that has no decision yet, half of one, a small answer that does not
+leave at once, a client that has been silent for too long or has too many connections.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from pyweb._fastanswer cimport (
-    PIECE, WELL, WHILE, conclude, is_sent, let_little_wait, let_much_wait, send_on)
+    PIECE, SMALL_BODY, WELL, WHILE, conclude, is_sent, end_bulk, begin_bulk, send_on)
 from pyweb._fastclock cimport Times, keep_time, monotonic
 from pyweb._fastexchange cimport DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer
 from pyweb._fastserve cimport Repeater, exchange, has_unread
@@ -338,7 +338,7 @@ cdef class Lane:
     cdef long long most_connections
     cdef Guest newcomer
     cdef bint has_all         # of what was received: there was no more
-    cdef unsigned char body[32768]
+    cdef unsigned char body[SMALL_BODY]
 
     def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, orders,
                   words, notes, Shares row, *, int limit, double first, double idle,
@@ -474,7 +474,7 @@ cdef class Lane:
             if verdict == OWED:
                 if self.keep_sending(fd):
                     return NOTHING
-                let_little_wait(&self.x)
+                end_bulk(&self.x)
                 return IS_OWED
             guest.requests += 1
             if verdict == DONE:
@@ -514,7 +514,7 @@ cdef class Lane:
         memcpy(one.text + one.head_size, x.header, one.header_size)
         memcpy(one.text + one.head_size + one.header_size, x.line.text, one.line_size)
         guest.sending = one
-        let_much_wait(fd)
+        begin_bulk(fd)
         guest.until = monotonic() + WHILE
         return 1
 
@@ -553,7 +553,7 @@ cdef class Lane:
             return NOTHING
         self.take_up(fd, one)
         self.put_down(fd)
-        let_little_wait(&self.x)
+        end_bulk(&self.x)
         close(self.x.file)
         guest.requests += 1
         if conclude(&self.x) == DONE:
@@ -704,7 +704,7 @@ cdef class Lane:
         if code != IS_NEW and guest.sending != NULL:
             self.take_up(fd, guest.sending)
             self.put_down(fd)
-            let_little_wait(&self.x)
+            end_bulk(&self.x)
             code = IS_OWED
         if code == GOES_ON:
             data = self.taken(0)

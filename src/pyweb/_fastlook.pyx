@@ -3,7 +3,8 @@
 
 What lives here: the look at a head, at the cache, and at every file that the decision has found, or
 at the one file where the decision is for all of a kind; the one to be sent is opened. What must
-never: a decision (cache.py and kinds.py have made it); a file that lies outside the root.
+never: a decision (filler.py has it made, and is told of each that is wished for); a file that lies
+outside the root.
 """
 
 from libc.string cimport memcpy, strlen

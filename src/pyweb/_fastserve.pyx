@@ -2,12 +2,13 @@
 """The compiled conversation: look at a head, repeat the decision for it, log, look again.
 
 What lives here: what connection.py does when all goes well and the decision is known. What must
-never: a decision (cache.py has made it), an answer of its own, a wait for anything but the next
-request. Whatever is not plain (no entry, an old one, a changed file, a socket that is full, a
-signal, the lifeline) is left to Python with nothing lost: a head stays in the kernel until its
-answer is certain, and an answer that does not leave at once is handed over with what has left.
+never: a decision (filler.py has had it made), an answer of its own. Whatever is not plain (no
+entry, one that is too old, a changed file, a client that is slow, a signal, the lifeline) is left
+to Python with nothing lost: a head stays in the kernel until its answer is certain, and an answer
+that takes its time is handed over with what has left.
 
-It runs in a child that may never have entered the interpreter: no object, no malloc, no lock.
+It runs in a child that may never have entered the interpreter: no object, no malloc, no lock. A
+worker's lane (_fastlane.pyx) has but exchange() of it.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer

@@ -1,8 +1,9 @@
 """The compiled modules are in one library, `_fast`, and this finds them there.
 
-Each library is five mappings, and a fork copies mappings: seven libraries would cost a connection
-some 30 us. An extension module may be in any library that has its PyInit function (PEP 489), but
-the import system looks for one of its own name. Not here: what is compiled (setup.py).
+Each library is five mappings, and a fork copies mappings: a library for each would cost a
+connection tens of us. An extension module may be in any library that has its PyInit function
+(PEP 489), but the import system looks for one of its own name. Not here: what is compiled
+(setup.py).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from .transport import Transport
 from .wait import DRAINED, HEAD, IDLE, READ, READY, TIMED_OUT, TURN, Steps, Wait
 
 EXIT_DEFECT = 70
-# Of a child without an interpreter (_fastfork.pyx): another, with one, must go on.
+# Of a child without an interpreter (_fastzygote.pyx): another, with one, must go on.
 EXIT_HANDED_BACK = 71
 # The master's signals are such as nobody else sends: an operator's SIGUSR1 to all that is called
 # pyweb must end nothing. (A system without those has no others that are free.)

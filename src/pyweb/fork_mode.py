@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ._fastporter import Porter
     from ._fastzygote import Zygote
 
-# Each fork of the master copies its descriptors, at 0.15 us: beyond so many no copy is kept for a
+# Each fork of the master copies its descriptors, at 0.1 us: beyond so many no copy is kept for a
 # child that was forked so, and the client of a crash sees its connection end. A child of the zygote
 # costs no such copies, and needs one in the master to hand its connection back.
 _COPIES = 256

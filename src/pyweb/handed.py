@@ -8,7 +8,7 @@ from __future__ import annotations
 from .connection import Owing
 
 # It has come, and its address may have too many. It has a request for Python, or an answer that
-# did not leave at once. It has its last answer, and has sent what nobody will read. It has idled
+# leaves too slowly. It has its last answer, and has sent what nobody will read. It has idled
 # for too long.
 NEW, GO_ON, LINGER, LATE = range(4)
 
