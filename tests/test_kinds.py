@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from cases import H, get
-from conftest import ServeFixture, make_site, until
+from conftest import ServeFixture, Server, make_site, until
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cache import MODES, filler, totals
@@ -471,12 +471,21 @@ def ask_all(serve: ServeFixture, site: Path, *options: str) -> int:
         return totals(server)["repeated"] > before
 
     until(repeats, "an answer that is repeated")
-    before = totals(server)["repeated"]
+    before = settled(server)
     for number in range(40):
         assert server.ask(f"/many/{number}.txt").body == b"%d" % number
-    time.sleep(0.2)
+    found = settled(server) - before
     assert filler(server)
-    return totals(server)["repeated"] - before
+    return found
+
+
+def settled(server: Server) -> int:
+    """How many answers were repeated, when all who have ended are counted."""
+    found, now = -1, totals(server)["repeated"]
+    while found != now:
+        time.sleep(0.5)
+        found, now = now, totals(server)["repeated"]
+    return now
 
 
 @pytest.mark.parametrize("mode", MODES)
