@@ -22,9 +22,9 @@ test: $(VENV)/.test ## set up what is needed and run the tests
 	    $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 lab-test: $(VENV)/.test ## does the laboratory find costs that are planted? (3 minutes)
-	@$(BIN)/pytest -p no:xdist tests_lab || \
+	@$(BIN)/pytest -p no:xdist --timeout 0 tests_lab || \
 	  { echo 'What failed in a noisy minute, measured once more (a defect fails again):'; \
-	    $(BIN)/pytest -p no:xdist --last-failed --last-failed-no-failures none tests_lab; }
+	    $(BIN)/pytest -p no:xdist --timeout 0 --last-failed --last-failed-no-failures none tests_lab; }
 
 lint: $(VENV)/.lint ## ruff, mypy, cython-lint
 	$(BIN)/ruff check .

@@ -5,6 +5,9 @@ PYWEB_WERROR=1  warnings of the C compiler are errors (CI)
 """
 
 import os
+import subprocess
+import sysconfig
+import tempfile
 
 from setuptools import Extension, setup
 
@@ -32,13 +35,31 @@ if os.environ.get("PYWEB_WERROR"):
     FLAGS += ["-Wall", "-Wextra", "-Werror"]
 
 
+# -z now: a forked child must not pay for lazy binding again and again. Functions by name: those
+# that a child calls are ours, and so lie together; among the rest of each module, which Cython
+# writes, they would be spread over three times as many pages to be faulted in. (lld and mold take
+# the option, and sort nothing.)
+LINK = [
+    "-Wl,-z,now,-z,relro",
+    "-Wl,-z,noseparate-code",
+    "-Wl,--sort-section=name",
+    "-Wl,--gc-sections",
+]
+
+
+def is_known(option: str) -> bool:
+    """Does the linker take it? No linker must have any of them."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [*compiler, "-shared", "-x", "c", os.devnull, option, "-o", f"{scratch}/a.so"]
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False  # no compiler; the build says so
+
+
 def library() -> Extension:
-    # -z now: a forked child must not pay for lazy binding again and again. Functions by name: those
-    # that a child calls are ours, and so lie together; among the rest of each module, which Cython
-    # writes, they would be spread over three times as many pages to be faulted in.
-    link = ["-Wl,-z,now,-z,relro,-z,noseparate-code", "-Wl,--sort-section=name,--gc-sections"]
-    if os.uname().sysname != "Linux":
-        link = []
+    link = [one for one in LINK if is_known(one)] if os.uname().sysname == "Linux" else []
     built = Extension(
         "pyweb._fast",
         [*(f"src/pyweb/{name}.pyx" for name in ("_fast", *MODULES)), "src/pyweb/octets.c"],

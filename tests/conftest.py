@@ -52,6 +52,12 @@ def need(tool: str) -> str:
     return path
 
 
+def is_corked(fd: int) -> bool:
+    """Does less than a segment wait in this TCP socket (tcp(7))? `fd` stays open."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     """Wait for what must become true."""
     end = time.monotonic() + PATIENCE

@@ -33,6 +33,7 @@ from conftest import (
     ServeFixture,
     Server,
     children_of,
+    is_corked,
     make_site,
     name_of,
     state_of,
@@ -485,7 +486,7 @@ def test_a_socket_that_is_full(twins: Twins, site: Path) -> None:
         os.close(file)
         assert (requests, head, status, keeps, offset, count) == (0, data, 200, True, 0, len(body))
         assert 0 < sent < count
-        assert not is_corked(far)
+        assert not is_corked(far.fileno())
         far.close()
         got = everything(near)
         assert got == header + body[: sent - len(header)]
@@ -522,10 +523,6 @@ def test_without_python_a_small_answer_is_waited_for(twins: Twins, site: Path) -
     assert found[0].count(small) == done
 
 
-def is_corked(sock: socket.socket) -> int:
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
-
-
 def test_what_follows_a_large_answer_does_not_wait(twins: Twins, site: Path) -> None:
     (site / "large").write_bytes(body := os.urandom(12 << 20))
     assert twins.filler.fill(get(b"/large"))
@@ -536,7 +533,7 @@ def test_what_follows_a_large_answer_does_not_wait(twins: Twins, site: Path) -> 
         reader = threading.Thread(target=lambda: found.append(everything(near)))
         reader.start()
         requests, owed = twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True) or (1, 0)
-        assert not is_corked(far)
+        assert not is_corked(far.fileno())
         far.close()
         reader.join()
     assert (requests, owed) == (1, 0)
@@ -1297,6 +1294,18 @@ def test_who_idles_for_long_hears_signals(serve: ServeFixture, number: int) -> N
         with pytest.raises((EOFError, ConnectionResetError)):
             client.answer()
     assert "reason 87" not in server.stderr()
+
+
+def test_who_idles_for_long_hears_no_others(serve: ServeFixture) -> None:
+    """An operator's, for the log: it is the supervisor's."""
+    server = serve("--no-parking")
+    client, child = kept(server)
+    with client:
+        time.sleep(0.3)
+        os.kill(child, signal.SIGUSR1)
+        time.sleep(0.1)
+        assert client.answer_to(get()).status == 200
+        assert child in idle(server)
 
 
 def test_who_idles_while_another_takes_over(serve: ServeFixture) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from cases import H, get
-from conftest import PATIENCE, ServeFixture, until
+from conftest import PATIENCE, ServeFixture, is_corked, until
 from twins import Twins, everything, pair, without_date, without_time
 
 from pyweb import ledger, scoreboard
@@ -335,12 +335,30 @@ def test_a_client_that_does_not_read_is_pythons(bench: Bench, site: Path) -> Non
     assert bench.twins.filler.fill(get(b"/large"))
     slow, quick = bench.connect(get(b"/large") + get()), bench.connect(get())
     bench.turn()
-    [(kind, _, _, _, requests, data, owed, _)] = bench.left
+    [(kind, fd, _, _, requests, data, owed, _)] = bench.left
     assert (kind, requests, data) == (GO_ON, 0, get())
     assert owed is not None
+    assert not is_corked(fd)
     bench.turn()
     assert quick.recv(4096).endswith(HELLO)
     assert finished(bench, slow, Owed(*owed), data) == body + HELLO
+
+
+@pytest.mark.parametrize("size", [40_000, 200_000, 1_000_000])
+def test_what_follows_a_large_answer_does_not_wait(bench: Bench, site: Path, size: int) -> None:
+    """Of those that leave at once."""
+    (site / "large").write_bytes(body := noise(size))
+    assert bench.twins.filler.fill(get(b"/large"))
+    near, far = pair()
+    bench.clients += [near, far]
+    fd = os.dup(far.fileno())
+    assert bench.lane.add(fd, socket.AF_INET, "127.0.0.2", 0, False, False)
+    near.sendall(get(b"/large"))
+    bench.turn()
+    assert bench.marks() == [(ledger.QUIET, 1)]
+    assert not is_corked(far.fileno())
+    far.shutdown(socket.SHUT_WR)
+    assert everything(near).endswith(body)
 
 
 def test_a_client_that_reads_on_needs_no_python(bench: Bench, site: Path) -> None:

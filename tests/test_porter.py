@@ -60,19 +60,26 @@ class House:
         os.kill(self.zygote.pid, signal.SIGCONT)
         for client in self.clients:
             client.close()
-        self.until(lambda: not self.porter.untold, "all to be known")
-        for given in self.porter.give_up_known(1e18):
-            os.close(given[4])
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(given[1], signal.SIGKILL)
-        self.porter.zygote = None
-        self.zygote.close()
+        try:
+            self.end_children()
+        finally:
+            self.signals.close()
+            self.listener.close()
+            if isinstance(self.clock, Stamps):
+                del self.clock.also_waits
+            del self.porter, self.zygote  # which hold the memory of others
+
+    def end_children(self) -> None:
+        try:
+            self.until(lambda: not self.porter.untold, "all to be known")
+        finally:
+            for given in self.porter.give_up_known(1e18):
+                os.close(given[4])
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(given[1], signal.SIGKILL)
+            self.porter.zygote = None
+            self.zygote.close()
         until(all_are_reaped, "the children to end")
-        self.signals.close()
-        self.listener.close()
-        if isinstance(self.clock, Stamps):
-            del self.clock.also_waits
-        del self.porter, self.zygote  # which hold the memory of others
 
     def visit(self, request: bytes) -> socket.socket:
         """A client, and what it asks is there."""

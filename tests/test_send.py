@@ -12,13 +12,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PATIENCE, ServeFixture
+from conftest import PATIENCE, ServeFixture, is_corked
 
 from pyweb import _pysend
 from pyweb.config import MODES
 from pyweb.errors import Disconnected, Reason
+from pyweb.message import FileBody
 from pyweb.parse import ENGINES
-from pyweb.transport import _fastsend
+from pyweb.transport import Transport, _fastsend
 
 TWINS = [_pysend, _fastsend] if _fastsend else [_pysend]
 SMALL = _pysend.SMALL
@@ -143,6 +144,27 @@ def test_what_cannot_sendfile_is_copied(twin: ModuleType, pair) -> None:  # type
         assert push_all(twin, pair, b"", fd, 0, 6) == first
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("count", [SMALL, SMALL + 1, 300_000])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_whole_segments_until_all_has_left(
+    pair: tuple[socket.socket, socket.socket], file: int, engine: str, count: int, parts: int
+) -> None:
+    near, far = pair
+    transport = Transport(near, engine)
+    for _ in range(2):
+        transport.start(b"header", (FileBody(file, 0, count), b"between") * parts)
+        size, got = 6 + (count + 7) * parts, 0
+        while not transport.all_sent:
+            assert is_corked(near.fileno()) == (count > SMALL)
+            if not transport.push():
+                readable, _, _ = select.select([far], [near], [], PATIENCE)
+                got += len(far.recv(1 << 16)) if readable else 0
+        assert not is_corked(near.fileno())
+        while got < size:
+            got += len(far.recv(1 << 16))
 
 
 def segments_in(sock: socket.socket) -> tuple[int, int]:

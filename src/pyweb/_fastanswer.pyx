@@ -280,9 +280,10 @@ cdef int respond_large(Exchange *x) noexcept nogil:
     if x.mark:
         if send_on(x, PIECE) <= 0 or not is_sent(x):
             return OWED   # others must not wait for this one
-        pyweb_cork(x.sock, 0)
+        let_go(x)
         return AGAIN
     if x.sent == x.entry.header_size and send_in_peace(x):
+        let_go(x)
         return AGAIN
     end_bulk(x)
     if not x.alone:
@@ -301,8 +302,15 @@ cdef int send_in_peace(Exchange *x) noexcept nogil:
     while not is_sent(x):
         if not send_for_a_while(x):
             return 0
-    end_bulk(x)
     return 1
+
+
+cdef void let_go(const Exchange *x) noexcept nogil:
+    """What is less than a segment. The end goes with it."""
+    if x.entry.keeps:
+        end_bulk(x)
+    else:
+        shutdown(x.sock, SHUT_WR)
 
 
 cdef int send_by_deadline(Exchange *x) noexcept nogil:

@@ -44,7 +44,7 @@ STACK = signal.SIGRTMIN + 1 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 # each that was blocked.)
 HELD = (signal.SIGTERM, signal.SIGCHLD, END, STACK)
 # At which a conversation is Python's, where C leads it.
-INTERRUPTS = (signal.SIGTERM, END, STACK)
+INTERRUPTS = (signal.SIGTERM, END)
 # How long (s) a child stays for the next request, or for the rest of a head at which it is the
 # first to look, before it parks the connection. A page's next request follows within a round
 # trip; a process that sleeps so long costs less than another fork.

@@ -462,7 +462,6 @@ class ForkMode:
             self._crashes.append(Crash(sock, one.peer, one.slot.text(), seconds, reason))
 
     def end(self, *, kill: bool) -> None:
-        self.reap()  # or a pid may be another's by now
         self._nursery.settle()
         self._meet()
         self._take_over(math.inf)

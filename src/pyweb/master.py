@@ -198,7 +198,9 @@ class Master:
             listener.close()
 
     def _end_children(self) -> None:
-        """--grace is over, or nobody wants to wait for it: END, and a moment later SIGKILL."""
+        """--grace is over, or nobody wants to wait for it: END, and a moment later SIGKILL. To no
+        pid that has been waited for in C, and may be another's by now."""
+        self._mode.reap()
         if not self._ending and self._mode.count():
             self._journal.say(
                 f"reason {Reason.ENDED:d}: {self._mode.count()} {self._mode.unit} are cut"

@@ -10,10 +10,18 @@
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-tree-loop-distribute-patterns") /* or they would call themselves */
-#define OURS __attribute__((visibility("hidden"), used))
+#define ALONE
 #else
-#define OURS __attribute__((visibility("hidden"), used, no_builtin))
+#define ALONE no_builtin,
 #endif
+
+/* By this name they are linked beside what a child calls of the modules (setup.py). */
+#if defined(__linux__)
+#define BESIDE section(".text.__pyx_f_5pyweb_octets"),
+#else
+#define BESIDE
+#endif
+#define OURS __attribute__((ALONE BESIDE visibility("hidden"), used))
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word;
 

@@ -6,6 +6,7 @@ worker has its epoll. Not here: what the bytes mean.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import select
@@ -142,10 +143,11 @@ class Transport:
 
     def _cork(self, on: bool) -> None:
         """The pieces of a large file do not end where segments do, and each segment wakes who
-        reads: without it 10 MB are half as many again."""
+        reads. OSError: it is not allowed here; then there are more of them."""
         if on != self._is_corked and _CORK is not None and self.sock.family != socket.AF_UNIX:
             self._is_corked = on
-            self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, on)
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
     def say_no_more(self) -> None:
         """Shut down writing. OSError is of no interest: then nobody listens."""
