@@ -32,7 +32,7 @@ cdef extern from *:
         to[1] = (char)('0' + value % 10);
     }
 
-    static void pyweb_clock_text(char *to, long long second) {
+    PYWEB_BESIDE static void pyweb_clock_text(char *to, long long second) {
         pyweb_two(to, second / 3600);
         pyweb_two(to + 3, second / 60 % 60);
         pyweb_two(to + 6, second % 60);
@@ -42,7 +42,7 @@ cdef extern from *:
     struct pyweb_day { long long year; int month, day, weekday; };
 
     /* Days since 1970-01-01 in the Gregorian calendar, by eras of 400 years that begin in March. */
-    static struct pyweb_day pyweb_day_of(long long days) {
+    PYWEB_BESIDE static struct pyweb_day pyweb_day_of(long long days) {
         long long shifted = days + 719468, era = shifted / 146097, of_era = shifted % 146097;
         long long years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
         long long of_year = of_era - (365 * years + years / 4 - years / 100);
@@ -55,7 +55,7 @@ cdef extern from *:
         return found;
     }
 
-    static void pyweb_put_date(char *to, const struct pyweb_day *day, char between) {
+    PYWEB_BESIDE static void pyweb_put_date(char *to, const struct pyweb_day *day, char between) {
         pyweb_two(to, day->day);
         memcpy(to + 3, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * day->month], 3);
         pyweb_two(to + 7, day->year / 100);
@@ -63,7 +63,7 @@ cdef extern from *:
         to[2] = to[6] = between;
     }
 
-    static void pyweb_render_date(char *to, long long second) {
+    PYWEB_BESIDE static void pyweb_render_date(char *to, long long second) {
         struct pyweb_day day = pyweb_day_of(second / 86400);
         memcpy(to, &"SunMonTueWedThuFriSat"[3 * day.weekday], 3);
         memcpy(to + 3, ", ", 2);
@@ -73,7 +73,7 @@ cdef extern from *:
         memcpy(to + 25, " GMT", 5);
     }
 
-    static void pyweb_render_log_time(char *to, long long second, long long ahead) {
+    PYWEB_BESIDE static void pyweb_render_log_time(char *to, long long second, long long ahead) {
         long long local = second + ahead, offset = llabs(ahead) / 60;
         struct pyweb_day day = pyweb_day_of(local / 86400);
         to[0] = '[';
@@ -87,7 +87,7 @@ cdef extern from *:
         memcpy(to + 27, "]", 2);
     }
 
-    static void pyweb_render_times(struct pyweb_times *times, long long second) {
+    PYWEB_BESIDE static void pyweb_render_times(struct pyweb_times *times, long long second) {
         if (second == times->second)
             return;
         times->second = second;

@@ -89,7 +89,7 @@ cdef extern from *:
     }
 
     /* 0: the client has closed, or was silent for so long (ms). */
-    static int pyweb_discard_some(int sock, int silence) {
+    PYWEB_BESIDE static int pyweb_discard_some(int sock, int silence) {
         char data[4096];
         struct pollfd one = {sock, POLLIN, 0};
         return kernel_poll(&one, 1, silence) > 0

@@ -34,6 +34,14 @@
 #include <sys/syscall.h>
 #endif
 
+/* What a child calls is linked beside Cython's functions of ours (setup.py): a window of 64 KB of the
+   library that it touches is a page fault. */
+#if defined(__linux__)
+#define PYWEB_BESIDE __attribute__((section(".text.__pyx_f_5pyweb")))
+#else
+#define PYWEB_BESIDE
+#endif
+
 /* Where there is no such thing. */
 #ifndef MSG_MORE
 #define MSG_MORE 0

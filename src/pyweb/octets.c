@@ -15,13 +15,7 @@
 #define ALONE no_builtin,
 #endif
 
-/* By this name they are linked beside what a child calls of the modules (setup.py). */
-#if defined(__linux__)
-#define BESIDE section(".text.__pyx_f_5pyweb_octets"),
-#else
-#define BESIDE
-#endif
-#define OURS __attribute__((ALONE BESIDE visibility("hidden"), used))
+#define OURS PYWEB_BESIDE __attribute__((ALONE visibility("hidden"), used))
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word;
 
