@@ -98,9 +98,10 @@ class Transport:
         `sent`: so many bytes of the first such piece have left already."""
         self.sent = self._done = sent
         self._pending = []
-        before = header
+        before, is_large = header, False
         for part in parts:
             if isinstance(part, FileBody):
+                is_large = is_large or part.count > _pysend.SMALL
                 self._pending.append((before, part))
                 before = b""
             else:
@@ -108,7 +109,7 @@ class Transport:
         if before:
             self._pending.append((before, None))
         self._pending.reverse()
-        self._cork(any(isinstance(part, FileBody) and part.count > _pysend.SMALL for part in parts))
+        self._cork(is_large)
         self._drop_done()
 
     @property
