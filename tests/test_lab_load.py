@@ -324,6 +324,33 @@ def test_openloop_tells_of_all(target: Callable[..., Target], program: Path) -> 
     assert [one.scheduled for one in each] == sorted(one.scheduled for one in each)
 
 
+def in_time_wait(port: int) -> int:
+    """Ends of connections at this port (proc(5), /proc/net/tcp: local address, remote, state)."""
+    lines = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    ends = [line.split()[1:4] for line in lines]
+    return sum(state == "06" and f":{port:04X}" in local + far for local, far, state in ends)
+
+
+def test_openloop_leaves_nothing_in_time_wait(target: Callable[..., Target], program: Path) -> None:
+    """Of which those of seconds end at once, a minute later, in somebody's run."""
+    at = target()
+    guards.check_each(open_lines(program, at, 200, 50, 1), SIZE)
+    until(lambda: not in_time_wait(at.port), "no end in TIME-WAIT")
+    load.answer_size(at, closing=True)
+    until(lambda: in_time_wait(at.port) > 0, "the end of who closes as others do")
+
+
+def test_what_waits_is_counted_and_waited_for_but_not_for_ever(
+    target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load.answer_size(target(), closing=True)
+    until(lambda: load.waiting() > 0, "an end in TIME-WAIT")
+    monkeypatch.setattr(load, "_FEW_WAITING", 0)
+    monkeypatch.setattr(load, "_TIME_WAIT", 0.5)
+    load.await_rest()
+    assert load.waiting() > 0
+
+
 def test_a_large_answer_ends_with_its_last_byte(
     serve: ServeFixture, site: Path, program: Path
 ) -> None:

@@ -196,6 +196,8 @@ def measure(
             time.sleep(_SETTLED)
         for runner in runners:
             _warm(runner, load, size)
+        if load.is_open:
+            loads.await_rest()
         for block in range(blocks):
             for number in statistics.turns(len(names), block):
                 _take_turn(runners[number], names[number], load, block, found)
