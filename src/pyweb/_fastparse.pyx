@@ -21,31 +21,76 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    /* Eight octets of which none is below SP, and none DEL: they may stand in a field's value. */
-    static int pyweb_are_plain(const unsigned char *at) {
-        uint64_t word, below, del;
+    /* Eight octets at a time: how many there are before the first that may not be one of a kind. A
+       kind here has no octet that is not in the grammar's, and lacks a few, which `skip` looks at. */
+    #define PYWEB_EACH(octet) (UINT64_C(0x0101010101010101) * (octet))
+    #define PYWEB_TOPS PYWEB_EACH(0x80)
+
+    static inline uint64_t pyweb_eight(const unsigned char *at) {
+        uint64_t word;
         memcpy(&word, at, 8);
-        below = (word - UINT64_C(0x2020202020202020)) & ~word;
-        del = word ^ UINT64_C(0x7f7f7f7f7f7f7f7f);
-        del = (del - UINT64_C(0x0101010101010101)) & ~del;
-        return !((below | del) & UINT64_C(0x8080808080808080));
+        return word;
+    }
+
+    /* Of octets below 0x80: the top bit of each that is at least so. */
+    static inline uint64_t pyweb_from(uint64_t word, unsigned octet) {
+        return word + PYWEB_EACH(0x80 - octet);
+    }
+
+    static inline uint64_t pyweb_between(uint64_t word, unsigned first, unsigned last) {
+        return pyweb_from(word, first) & ~pyweb_from(word, last + 1);
+    }
+
+    /* The top bit is set of each octet that stops. */
+    static inline int pyweb_before(uint64_t stops) {
+        stops &= PYWEB_TOPS;
+        if (!stops)
+            return 8;
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        return __builtin_ctzll(stops) / 8;
+    #else
+        return __builtin_clzll(stops) / 8;
+    #endif
+    }
+
+    /* ALPHA, DIGIT and "-", of which names are. */
+    static inline int pyweb_of_name(const unsigned char *at) {
+        uint64_t word = pyweb_eight(at), low = word & ~PYWEB_TOPS;
+        uint64_t good = pyweb_between(low | PYWEB_EACH(0x20), 'a', 'z')
+                        | pyweb_between(low, '0', '9') | pyweb_between(low, '-', '-');
+        return pyweb_before(word | ~good);
+    }
+
+    /* From "$" to "~". */
+    static inline int pyweb_of_target(const unsigned char *at) {
+        uint64_t word = pyweb_eight(at);
+        return pyweb_before(word | ~pyweb_between(word & ~PYWEB_TOPS, '$', '~'));
+    }
+
+    /* All from SP but DEL, which may stand in a field's value. */
+    static inline int pyweb_of_value(const unsigned char *at) {
+        uint64_t word = pyweb_eight(at), low = word & ~PYWEB_TOPS;
+        return pyweb_before(~word & ~pyweb_between(low, ' ', '~'));
     }
     """
-    int pyweb_are_plain(const unsigned char *at) nogil
+    int pyweb_of_name(const unsigned char *at) nogil
+    int pyweb_of_target(const unsigned char *at) nogil
+    int pyweb_of_value(const unsigned char *at) nogil
 
 cdef enum:
     CR = 13
     LF = 10
     SP = 32
     HTAB = 9
+    # As grammar.py has them; known to the compiler.
+    IN_TOKEN = 1
+    IN_TARGET = 2
+    IN_FIELD = 4
     # Of names that are remembered: how many, and how long at most.
     PLACES = 128
     LONGEST_NAME = 32
 
 cdef unsigned char CLASSES[256]
-cdef unsigned char IN_TOKEN = grammar.IN_TOKEN
-cdef unsigned char IN_TARGET = grammar.IN_TARGET
-cdef unsigned char IN_FIELD = grammar.IN_FIELD
 for _octet in range(256):
     CLASSES[_octet] = grammar.CLASSES[_octet]
 
@@ -57,20 +102,24 @@ cdef inline Py_ssize_t bad(Head *head, int flaw, Py_ssize_t offset) noexcept nog
     return -flaw
 
 
+cdef inline int before_other(const unsigned char *at, unsigned char kind) noexcept nogil:
+    if kind == IN_TOKEN:
+        return pyweb_of_name(at)
+    if kind == IN_TARGET:
+        return pyweb_of_target(at)
+    return pyweb_of_value(at)
+
+
 cdef inline Py_ssize_t skip(
         const unsigned char *data, Py_ssize_t size, Py_ssize_t pos,
         unsigned char kind) noexcept nogil:
-    while pos < size and CLASSES[data[pos]] & kind:
-        pos += 1
-    return pos
-
-
-cdef inline Py_ssize_t skip_value(
-        const unsigned char *data, Py_ssize_t size, Py_ssize_t pos) noexcept nogil:
+    cdef int good
     while True:
-        while pos + 8 <= size and pyweb_are_plain(data + pos):
-            pos += 8
-        if pos >= size or not CLASSES[data[pos]] & IN_FIELD:
+        good = 8
+        while good == 8 and pos + 8 <= size:
+            good = before_other(data + pos, kind)
+            pos += good
+        if pos >= size or not CLASSES[data[pos]] & kind:
             return pos
         pos += 1
 
@@ -153,7 +202,7 @@ cdef Py_ssize_t field_lines(
         while pos < size and (data[pos] == SP or data[pos] == HTAB):
             pos += 1
         field.value.start = pos
-        pos = end = skip_value(data, size, pos)
+        pos = end = skip(data, size, pos, IN_FIELD)
         while end > field.value.start and (data[end - 1] == SP or data[end - 1] == HTAB):
             end -= 1
         field.value.end = end
@@ -201,17 +250,24 @@ cdef inline bytes cut(const unsigned char *data, Span span):
     return PyBytes_FromStringAndSize(<const char *>data + span.start, span.end - span.start)
 
 
-def _check_that_plain_is_what_the_grammar_says():
+if (IN_TOKEN, IN_TARGET, IN_FIELD) != (grammar.IN_TOKEN, grammar.IN_TARGET, grammar.IN_FIELD):
+    raise ImportError("pyweb: _fastparse.pyx and grammar.py number the classes differently")
+
+
+def _check_that_no_word_passes_what_the_grammar_stops():
     cdef unsigned char eight[8]
-    cdef int octet, i
-    for octet in range(256):
-        for i in range(8):
-            eight[i] = <unsigned char>octet
-        if pyweb_are_plain(eight) != (octet != HTAB and CLASSES[octet] & IN_FIELD != 0):
-            raise ImportError("pyweb: _fastparse.pyx and grammar.py have different field values")
+    cdef unsigned char kind
+    cdef int octet, at, i
+    for kind in (IN_TOKEN, IN_TARGET, IN_FIELD):
+        for octet in range(256):
+            for at in range(8):
+                for i in range(8):
+                    eight[i] = <unsigned char>octet if i >= at else 97
+                if before_other(eight, kind) != at and not CLASSES[octet] & kind:
+                    raise ImportError("pyweb: _fastparse.pyx and grammar.py have other octets")
 
 
-_check_that_plain_is_what_the_grammar_says()
+_check_that_no_word_passes_what_the_grammar_stops()
 
 # Names of fields as they came, and in lower case: clients send few, and always the same.
 cdef list SPELLINGS = [None] * PLACES
@@ -219,7 +275,9 @@ cdef list NAMES = [None] * PLACES
 
 
 cdef inline Py_ssize_t place_of(const unsigned char *name, Py_ssize_t length) noexcept nogil:
-    return (length * 5 + name[0] * 3 + name[length // 2] * 7 + name[length - 1]) % PLACES
+    """Names that clients send together should be apart: Sec-Fetch-Site and Sec-Fetch-Mode."""
+    return (length * 5 + name[0] * 3 + name[length // 2] * 7 + name[length * 3 // 4] * 11
+            + name[length - 1]) % PLACES
 
 
 cdef bytes name_of(const unsigned char *data, Span span):
