@@ -21,8 +21,8 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    /* Eight octets at a time: how many there are before the first that may not be one of a kind. A
-       kind here has no octet that is not in the grammar's, and lacks a few, which `skip` looks at. */
+    /* Eight octets at a time: how many there are before the first that may not be one of a kind.
+       No kind here has an octet that the grammar's has not; what it lacks, `skip` looks at. */
     #define PYWEB_EACH(octet) (UINT64_C(0x0101010101010101) * (octet))
     #define PYWEB_TOPS PYWEB_EACH(0x80)
 
