@@ -70,15 +70,15 @@ cdef extern from *:
         return 1;
     }
 
-    /* Names in a directory, of which no link is followed. */
-    static int pyweb_is_regular_there(int directory, const char *name) {
+    /* The last name in a path is not followed. */
+    static int pyweb_is_regular_there(int root, const char *path) {
         struct stat status;
-        return kernel_lstatat(directory, name, &status) == 0 && S_ISREG(status.st_mode);
+        return kernel_lstatat(root, path, &status) == 0 && S_ISREG(status.st_mode);
     }
 
-    static int pyweb_is_absent(int directory, const char *name) {
+    static int pyweb_is_absent(int root, const char *path) {
         struct stat status;
-        return kernel_lstatat(directory, name, &status) == -ENOENT;
+        return kernel_lstatat(root, path, &status) == -ENOENT;
     }
 
     static int pyweb_open(int root, const char *path, uint64_t flags, uint64_t resolve) {
@@ -117,8 +117,8 @@ cdef extern from *:
     int pyweb_identify_path(int root, const char *path, Identity *found) nogil
     int pyweb_identify_file(int file, Identity *found) nogil
     int pyweb_identify_regular(int file, Identity *found) nogil
-    int pyweb_is_regular_there(int directory, const char *name) nogil
-    int pyweb_is_absent(int directory, const char *name) nogil
+    int pyweb_is_regular_there(int root, const char *path) nogil
+    int pyweb_is_absent(int root, const char *path) nogil
     int pyweb_open(int root, const char *path, unsigned long long flags,
                    unsigned long long resolve) nogil
     int pyweb_identify_beneath(int root, const char *path, unsigned long long flags,
@@ -128,7 +128,7 @@ cdef extern from *:
 
 cdef enum:
     RARELY = 63 << 10   # of a clock in ns, for one in 64
-    SELDOM = 255 << 10
+    SELDOM = 1023 << 10
     LONGEST_HOLE = 30   # with the NUL behind a date
 
 
@@ -163,28 +163,37 @@ cdef int find_logged(Exchange *x) noexcept nogil:
 
 cdef int look_up(Exchange *x) noexcept nogil:
     """Is there a decision for what has come, or for its kind?"""
+    cdef int is_own
     x.head_size = <int>scan_head(x.data, x.size, &x.ground.limits, &x.head)
-    if x.head_size <= 0 or x.head.major != 1:
+    if x.head_size <= 0 or x.head.major != 1 or not find_logged(x):
         return 0
-    if not make_key(x.data, &x.head, &x.ground.names, &x.key) or not find_logged(x):
+    is_own = look_up_own(x)
+    # Its kind's is never old, and takes less than one that is.
+    if (not is_own or x.is_old) and look_up_kind(x):
+        return 1
+    if not is_own or (x.is_kind and not look_up_own(x)):
         return 0
+    wish_anew(x)
+    return 1
+
+
+cdef int look_up_own(Exchange *x) noexcept nogil:
     x.is_kind = 0
-    x.place = find(&x.ground.table, &x.key, &x.entry)
-    return (x.place != NULL and is_good(x)) or look_up_kind(x)
-
-
-cdef int is_good(Exchange *x) noexcept nogil:
-    """Is it young enough?"""
-    cdef long long age
-    age = x.began - x.entry.decided
-    x.is_old = age >= x.ground.good
-    if x.is_old and not x.entry.lasts:
+    if not make_key(x.data, &x.head, &x.ground.names, &x.key):
         return 0
-    # Of those that last only some are wished anew: those that are asked for often come to be, and
-    # the others cost a look at their directories, and not a decision each time.
-    if age >= x.ground.fresh and not (x.entry.lasts and x.began & RARELY):
+    x.place = find(&x.ground.table, &x.key, &x.entry)
+    if x.place == NULL or x.entry.header_size > MAX_HEADER:
+        return 0
+    x.is_old = x.began - x.entry.decided >= x.ground.good
+    return x.entry.lasts or not x.is_old
+
+
+cdef void wish_anew(const Exchange *x) noexcept nogil:
+    """Of those that last only some: those that are asked for often come to be, and the others cost
+    a look at their directories, and not a decision each time."""
+    if (x.began - x.entry.decided >= x.ground.fresh
+            and not (x.entry.lasts and x.began & RARELY)):
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
-    return x.entry.header_size <= MAX_HEADER
 
 
 cdef int look_up_kind(Exchange *x) noexcept nogil:
@@ -194,12 +203,12 @@ cdef int look_up_kind(Exchange *x) noexcept nogil:
     if not make_kind_key(x.data, &x.head, &x.ground.names, &x.key, &x.name):
         return 0
     x.place = find(&x.ground.table, &x.key, &x.entry)
-    if x.place == NULL:
+    if x.place == NULL or x.entry.header_size > MAX_HEADER - MAX_HOLES * LONGEST_HOLE:
         return 0
     # A file that is often asked for comes to have a decision of its own, with its content.
     if not x.began & SELDOM:
         pyweb_wish(x.ground.wishes, x.data, x.head_size)
-    return x.entry.header_size <= MAX_HEADER - MAX_HOLES * LONGEST_HOLE
+    return 1
 
 
 cdef int is_of_its_kind(Exchange *x) noexcept nogil:
@@ -285,31 +294,19 @@ cdef inline const char *path_in(const Exchange *x, int guard) noexcept nogil:
     return <const char *>x.entry.data + x.entry.guard[guard].path
 
 
-cdef int is_alone(Exchange *x, int directory) noexcept nogil:
+cdef int is_alone(Exchange *x) noexcept nogil:
     """It is there, and nothing beside it that would be chosen instead. To look is not to open,
-    which would wake a FIFO's writer. What is a link, to anywhere, is Python's."""
+    which would wake a FIFO's writer. What is a link, to anywhere, is Python's; that the way to it
+    does not leave the root is seen when it is opened."""
     cdef int i
-    cdef const char *name = join(x, b"", b"")
-    if name == NULL or not pyweb_is_regular_there(directory, name):
+    cdef const char *path = join(x, path_in(x, 0), b"")
+    if path == NULL or not pyweb_is_regular_there(x.ground.root, path):
         return 0
     for i in range(1, x.entry.guards):
-        name = join(x, b"", path_in(x, i))
-        if name == NULL or not pyweb_is_absent(directory, name):
+        path = join(x, path_in(x, 0), path_in(x, i))
+        if path == NULL or not pyweb_is_absent(x.ground.root, path):
             return 0
     return 1
-
-
-cdef int is_alone_there(Exchange *x) noexcept nogil:
-    cdef const char *path = path_in(x, 0)
-    cdef int directory, result
-    if not path[0]:
-        return is_alone(x, x.ground.root)
-    directory = pyweb_open(x.ground.root, path, x.ground.path_flags, x.ground.resolve)
-    if directory < 0:
-        return 0
-    result = is_alone(x, directory)
-    close(directory)
-    return result
 
 
 cdef int open_regular(Exchange *x, Identity *found) noexcept nogil:
@@ -324,7 +321,7 @@ cdef int open_regular(Exchange *x, Identity *found) noexcept nogil:
 cdef int open_one_of_kind(Exchange *x) noexcept nogil:
     """It is there, and as the kind is. From the future: Last-Modified would follow the clock."""
     cdef Identity found
-    if not is_alone_there(x) or not open_regular(x, &found):
+    if not is_alone(x) or not open_regular(x, &found):
         return 0
     if found.modified > realtime():
         return 0
