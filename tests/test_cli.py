@@ -430,6 +430,17 @@ def test_what_an_unprivileged_user_may_not(public: Path) -> None:
     failed(run(*words, user=NOBODY, cwd="/"), 2, "sub.*Permission denied")
 
 
+def be_idle() -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def test_who_may_not_choose_its_turns(public: Path) -> None:
+    """To leave SCHED_IDLE is not for everybody (sched(7))."""
+    words = ["0", str(public / "site"), "--batch"]
+    why = "batch: Operation not permitted; leave --batch out"
+    failed(run(*words, user=NOBODY, cwd="/", preexec_fn=be_idle), 1, why)
+
+
 def test_a_read_only_system(site: Path) -> None:
     """Nothing is written anywhere but to stdout and stderr."""
     unshare = need("unshare")

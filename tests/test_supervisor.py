@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, ServeFixture, Server, state_of, until
+from conftest import PATIENCE, ServeFixture, Server, children_of, state_of, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,3 +195,30 @@ def test_what_is_handed_over_arrives(
     before = Handover(config, (5, 6), -1, 7, 2, 99)
     after = Handover.from_bytes(before.to_bytes(), ENGINES)
     assert all(getattr(after, name) == getattr(before, name) for name in Handover.__slots__)
+
+
+def policies(pid: int) -> set[int]:
+    """Of a process and all that it has started (sched(7))."""
+    found = set()
+    with contextlib.suppress(ProcessLookupError):
+        found.add(os.sched_getscheduler(pid))
+    return found.union(*map(policies, children_of(pid)))
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="no SCHED_BATCH here")
+def test_who_is_woken_waits_for_the_cpu(serve: ServeFixture, mode: str) -> None:
+    """Each process but the supervisor, which is seldom woken, and of each generation."""
+    server = serve("--mode", mode, "--batch")
+    with server.connect() as kept:
+        kept.send(HELLO[:-1])
+        assert server.ask("/hello.txt").status == 200
+        assert policies(server.master) == {os.SCHED_BATCH}
+        assert kept.answer_to(HELLO[-1:]).status == 200
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.stderr().count("serving ") == 2, "another master")
+    assert policies(server.master) == {os.SCHED_BATCH}
+    assert os.sched_getscheduler(server.process.pid) == os.SCHED_OTHER
+
+
+def test_who_is_woken_has_its_turn(serve: ServeFixture, mode: str) -> None:
+    assert policies(serve("--mode", mode).process.pid) == {os.SCHED_OTHER}

@@ -282,6 +282,8 @@ OPTIONS: tuple[Option, ...] = (
            "mode fork: each child gets all of the master's memory", _SYSTEM),
     Option("no-porter", flag, "false", "",
            "mode fork: Python alone lets in who comes and sees off who goes", _SYSTEM),
+    Option("batch", flag, "false", "",
+           "who is woken waits for the CPU (SCHED_BATCH): more a second", _SYSTEM),
     Option("stamps", whole(0, 1_000_000), "0", "N",
            "records of when what happened, for pyweb-lab; 0: none", _SYSTEM),
     Option("pid-file", text, "off", "PATH", "a file for the supervisor's pid, or off", _SYSTEM),
@@ -338,6 +340,7 @@ class Config(NamedTuple):
     no_bare: bool
     no_kinds: bool
     no_porter: bool
+    batch: bool
     stamps: int
     pid_file: str
     socket_mode: int | None

@@ -75,6 +75,8 @@ def main(fd: int) -> int:
 
 def _serve(given: Handover, signals: SignalPipe) -> None:
     config = given.config
+    if config.batch:
+        _take_turns()
     stamps = _stamps(config)
     root = open_root(config.directory, stamps.opened if stamps.on else None)
     journal = Journal(Sink(2))
@@ -90,6 +92,20 @@ def _serve(given: Handover, signals: SignalPipe) -> None:
         for listener in listeners:
             listener.close()
         channel.close()
+
+
+def _take_turns() -> None:
+    """All that this process starts, too (sched(7)). StartError.
+
+    A client on this machine that has sent a request to a sleeping process loses its CPU to it at
+    once, and each request is two switches; a process in SCHED_BATCH waits until the other sleeps,
+    or its turn ends, and by then there is more to do."""
+    if not hasattr(os, "SCHED_BATCH"):
+        raise StartError("batch: this system has no SCHED_BATCH; leave --batch out")
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as error:
+        raise StartError(f"batch: {error.strerror}; leave --batch out") from None
 
 
 def _stamps(config: Config) -> Stamps | NoStamps:

@@ -179,6 +179,7 @@ SWITCHES: tuple[Rung, ...] = (
     Rung("no-bare", "--no-bare", pyweb("--no-bare")),
     Rung("no-porter", "--no-porter", pyweb("--no-porter")),
     Rung("no-kinds", "--no-kinds", pyweb("--no-kinds")),
+    Rung("batch", "--batch", pyweb("--batch")),
     Rung("no-parking", "--no-parking", pyweb("--no-parking")),
     Rung("spares", "--spares 8", pyweb("--spares", "8")),
     Rung("no-log", "--access-log off", pyweb("--access-log", "off")),
