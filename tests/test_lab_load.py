@@ -235,6 +235,13 @@ def test_insist_three_times_at_most() -> None:
     assert load.insist(lambda: 7, thrown_out) == 7
 
 
+def test_what_is_under_way_counts_by_its_bytes() -> None:
+    few = replace(reports.parse_wrk(WRK), requests=10, seconds=2.0, rate=5.0, read=12.5 * 1603)
+    assert load.with_what_is_under_way(few, 1603, 10).rate == pytest.approx(6.25)
+    many = replace(few, requests=10_000, rate=5000.0)
+    assert load.with_what_is_under_way(many, 1603, 10) == many
+
+
 # Loads on servers.
 
 
@@ -277,6 +284,15 @@ def test_a_good_run(target: Callable[..., Target], work: Callable[..., Run]) -> 
     assert run.opened >= (8 if "stray" in options else run.requests)
     assert run.kept in (None, run.requests)
     assert run.latency[0.5] <= run.latency[0.99]
+
+
+def test_a_run_of_few(serve: ServeFixture, site: Path) -> None:
+    """Each client has a part of an answer at the end."""
+    need("wrk")
+    (site / "large").write_bytes(b"x" * 50_000_000)
+    at = Target(serve("--access-log", "off").port, "/large", 50_000_000)
+    run = load.wrk(at, concurrency=4, stray=100_000)
+    assert run.requests <= run.rate * run.seconds * 1.02 <= (run.requests + 4) * 1.04
 
 
 @pytest.mark.parametrize("work", [load.ab_kept, load.wrk], ids=lambda work: work.__name__)

@@ -19,7 +19,7 @@ _LATE = 0.05
 # ns: as long as it takes openloop to start one request; while it does, the next is late.
 _UNSEEN = 30_000
 # wrk rounds what it has read to two decimals of its unit.
-_ROUNDED = 0.005
+ROUNDED = 0.005
 
 
 def check_failures(report: Report) -> None:
@@ -46,8 +46,8 @@ def check_bodies(report: Report, size: int, concurrency: int) -> None:
 def check_read(report: Report, answer: int, concurrency: int) -> None:
     """Of wrk, which knows nothing of lengths, and takes a 304 for an answer. `answer`: bytes of a
     whole one."""
-    low = report.requests * answer * (1 - _ROUNDED)
-    high = (report.requests + concurrency) * answer * (1 + _ROUNDED)
+    low = report.requests * answer * (1 - ROUNDED)
+    high = (report.requests + concurrency) * answer * (1 + ROUNDED)
     if report.read is None or not low <= report.read <= high:
         raise Void(f"{report.read} bytes came, and not about {report.requests * answer}")
 

@@ -226,7 +226,7 @@ def _take_turn(one: _Runner, name: str, load: Load, block: int, found: Race) -> 
     used = usage.cpu_seconds(one.family()) - before
     found.rates[name][block] = run.rate
     # Of the smallest there is no measure: a tick is 10 ms where children are waited for.
-    found.cpu[name][block] = max(used, 1e-9) * 1e6 / run.requests
+    found.cpu[name][block] = max(used, 1e-9) * 1e6 / (run.rate * run.seconds)
     if run.latency.get(_SHARE):  # ab tells whole ms, of which 0 says nothing
         found.waits.setdefault(name, {})[block] = run.latency[_SHARE]
 
