@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -431,13 +432,14 @@ def test_what_an_unprivileged_user_may_not(public: Path) -> None:
 
 
 def be_idle() -> None:
+    resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def test_who_may_not_choose_its_turns(public: Path) -> None:
     """To leave SCHED_IDLE is not for everybody (sched(7))."""
     words = ["0", str(public / "site"), "--batch"]
-    why = "batch: Operation not permitted; leave --batch out"
+    why = "batch: Operation not permitted; leave --batch out, and have who starts pyweb do it"
     failed(run(*words, user=NOBODY, cwd="/", preexec_fn=be_idle), 1, why)
 
 

@@ -148,14 +148,20 @@ def test_whose_own_decision_is_not_true_any_more(twins: Twins, many: Path, field
         twins.filler.fill(data)
 
 
+def grow_old(twins: Twins, monkeypatch: pytest.MonkeyPatch, *each: bytes) -> None:
+    """Their own decisions, which last."""
+    monkeypatch.setattr(cache, "_LASTING", cache.SETTLED)
+    time.sleep(cache.SETTLED / 1e9)
+    for data in each:
+        assert twins.filler.fill(data)
+    time.sleep(cache.GOOD + 0.02)
+
+
 def test_whose_own_decision_has_grown_old(
     twins: Twins, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kind's is looked at instead, which asks for less: not for the directory's times."""
-    monkeypatch.setattr(cache, "_LASTING", cache.SETTLED)
-    time.sleep(cache.SETTLED / 1e9)
-    assert twins.filler.fill(get(SAMPLE, ZIPPED))
-    time.sleep(cache.GOOD + 0.02)
+    grow_old(twins, monkeypatch, get(SAMPLE, ZIPPED))
     (many / "new.other").write_bytes(b"")
     wishes = 0
     for _ in range(50):
@@ -164,6 +170,35 @@ def test_whose_own_decision_has_grown_old(
     assert wishes < 10  # one of 1024
     (many / "sample.txt.gz").write_bytes(b"zipped")
     assert not same(twins, get(SAMPLE, ZIPPED))
+
+
+def zipped(many: Path) -> None:
+    (many / "odd.txt.gz").write_bytes(b"zipped")
+    (many / "odd.txt").write_bytes(b"odd")
+
+
+def linked(many: Path) -> None:
+    (many / "odd.txt").symlink_to("sample.txt")
+
+
+def twice_linked(many: Path) -> None:
+    (many / "odd.txt").symlink_to("odd")
+    (many / "odd").symlink_to("sample.txt")
+
+
+@pytest.mark.parametrize("act", [zipped, linked, twice_linked])
+def test_what_is_old_and_not_of_its_kind(
+    twins: Twins, many: Path, act: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own decision gives way to a kind's that is not for it, and comes back."""
+    act(many)
+    odd = get(b"/many/odd.txt", ZIPPED)
+    grow_old(twins, monkeypatch, odd, get(SAMPLE, ZIPPED))
+    for _ in range(20):
+        assert same(twins, odd)
+    (many / "odd.txt").unlink()
+    (many / "odd.txt").mkdir()
+    assert not same(twins, odd)
 
 
 def test_a_file_that_changes(twins: Twins, many: Path) -> None:

@@ -286,6 +286,11 @@ def test_a_good_run(target: Callable[..., Target], work: Callable[..., Run]) -> 
     assert run.latency[0.5] <= run.latency[0.99]
 
 
+def test_large_answers_have_their_time() -> None:
+    assert load.patience(1320, 1000) == 2
+    assert load.patience(10**9, 16) == 80
+
+
 def test_a_run_of_few(serve: ServeFixture, site: Path) -> None:
     """Each client has a part of an answer at the end."""
     need("wrk")
@@ -356,7 +361,7 @@ def test_openloop_leaves_nothing_in_time_wait(target: Callable[..., Target], pro
     until(lambda: in_time_wait(at.port) > 0, "the end of who closes as others do")
 
 
-def test_what_waits_is_counted_and_waited_for_but_not_for_ever(
+def test_what_waits_is_counted_and_not_waited_for_for_ever(
     target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load.answer_size(target(), closing=True)
@@ -365,6 +370,14 @@ def test_what_waits_is_counted_and_waited_for_but_not_for_ever(
     monkeypatch.setattr(load, "_TIME_WAIT", 0.5)
     load.await_rest()
     assert load.waiting() > 0
+
+
+def test_it_is_waited_until_few_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own take a minute."""
+    left = [900, 501, 500]
+    monkeypatch.setattr(load, "waiting", lambda: left.pop(0))
+    load.await_rest()
+    assert left == []
 
 
 def test_a_large_answer_ends_with_its_last_byte(

@@ -81,6 +81,7 @@ ctypedef struct Exchange:
     int is_taken              # they were taken from the socket
     int is_old                # the decision: its directories have to be looked at
     int is_kind               # it is for all files that are like this one
+    int gave_way              # to that one the file's own did, which is old
     int file
     int referer               # which of the head's fields; -1: none
     int user_agent

@@ -6,5 +6,5 @@ from pyweb._fastexchange cimport Exchange
 cdef int look_up(Exchange *x) noexcept nogil
 # 1: all that it depends on is as it was, and x.file is the one to be sent, -1 where none is.
 cdef int is_still_so(Exchange *x) noexcept nogil
-# It was not. 1: but that of its kind is.
-cdef int is_of_its_kind(Exchange *x) noexcept nogil
+# It was not. 1: but the other one that there is, its kind's or its own, is.
+cdef int is_so_by_another(Exchange *x) noexcept nogil

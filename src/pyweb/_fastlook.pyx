@@ -169,9 +169,14 @@ cdef int look_up(Exchange *x) noexcept nogil:
         return 0
     is_own = look_up_own(x)
     # Its kind's is never old, and takes less than one that is.
+    x.gave_way = is_own and x.is_old
     if (not is_own or x.is_old) and look_up_kind(x):
         return 1
-    if not is_own or (x.is_kind and not look_up_own(x)):
+    return is_own and go_back_to_own(x)
+
+
+cdef int go_back_to_own(Exchange *x) noexcept nogil:
+    if x.is_kind and not look_up_own(x):
         return 0
     wish_anew(x)
     return 1
@@ -199,9 +204,9 @@ cdef void wish_anew(const Exchange *x) noexcept nogil:
 cdef int look_up_kind(Exchange *x) noexcept nogil:
     """However old it is: what it says of a file is looked up each time, and all else that it
     depends on, the options, is the same as long as this memory is."""
-    x.is_kind, x.is_old = 1, 0
     if not make_kind_key(x.data, &x.head, &x.ground.names, &x.key, &x.name):
         return 0
+    x.is_kind, x.is_old = 1, 0
     x.place = find(&x.ground.table, &x.key, &x.entry)
     if x.place == NULL or x.entry.header_size > MAX_HEADER - MAX_HOLES * LONGEST_HOLE:
         return 0
@@ -211,13 +216,14 @@ cdef int look_up_kind(Exchange *x) noexcept nogil:
     return 1
 
 
-cdef int is_of_its_kind(Exchange *x) noexcept nogil:
-    """Its own decision is not true any more. What its kind's says may be."""
-    if x.is_kind:
-        return 0
+cdef int is_so_by_another(Exchange *x) noexcept nogil:
+    """Its own decision is not true any more; what its kind's says may be. Or it has a neighbour,
+    say, and is not one of its kind; then its own, old as it is, may be true."""
     if x.file >= 0:
         close(x.file)
         x.file = -1
+    if x.is_kind:
+        return x.gave_way and go_back_to_own(x) and is_still_so(x)
     pyweb_wish(x.ground.wishes, x.data, x.head_size)
     return look_up_kind(x) and is_still_so(x)
 

@@ -2,10 +2,10 @@
 """A request head as one pass over its bytes; the compiled twin of `_pyparse`.
 
 What lives here: where the parts of a head begin and end. What must never: what they mean, which
-of them are wanted, any object or allocation before the verdict. The scanners look at no byte
-twice, keep nothing between calls and never read beyond `size`. On need-more the caller comes
-again with more bytes and the scan starts over: a head is small, and a state that survives a call
-is a state that can be wrong.
+of them are wanted, any object or allocation before the verdict. The scanners go back to no byte,
+keep nothing between calls and never read beyond `size`. On need-more the caller comes again with
+more bytes and the scan starts over: a head is small, and a state that survives a call is a state
+that can be wrong.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

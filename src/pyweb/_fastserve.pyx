@@ -21,7 +21,7 @@ from pyweb._fastclock cimport TIMES, keep_time, monotonic
 from pyweb._fastexchange cimport (
     DONE, EXIT, FIRST_BYTE, FREE, IDLE, MAX_HEAD, MAX_PEER, MISS, NUMBER, OPENED, OWED, PARSED,
     READING, STATE, Exchange, Ground, Peer, mark, pending, tell)
-from pyweb._fastlook cimport is_of_its_kind, is_still_so, look_up
+from pyweb._fastlook cimport is_so_by_another, is_still_so, look_up
 
 import mmap
 import os
@@ -131,7 +131,7 @@ cdef int exchange(Exchange *x) noexcept nogil:
     mark(x.record, PARSED)
     tell(x, READING)
     verdict = MISS
-    if is_still_so(x) or is_of_its_kind(x):
+    if is_still_so(x) or is_so_by_another(x):
         mark(x.record, OPENED)
         verdict = respond(x)
     if x.file >= 0 and verdict != OWED:

@@ -105,7 +105,8 @@ def _take_turns() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError as error:
-        raise StartError(f"batch: {error.strerror}; leave --batch out") from None
+        cure = "leave --batch out, and have who starts pyweb do it"
+        raise StartError(f"batch: {error.strerror}; {cure}") from None
 
 
 def _stamps(config: Config) -> Stamps | NoStamps:

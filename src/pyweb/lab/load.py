@@ -49,6 +49,8 @@ _TOO_LONG = 120.0
 STRAY = 20
 # TIME-WAIT, and the timers' grain (s); how many of their ends are no matter.
 _TIME_WAIT, _FEW_WAITING = 70.0, 500
+# Bytes/s of all clients together, where files are large.
+_SLOW = 200e6
 # Of requests, where time is the limit; ab has memory for each.
 _NO_END = 1_000_000
 # How often `insist` tries.
@@ -290,12 +292,19 @@ def ab_kept(
     return _passed("ab -k", report, opened)
 
 
+def patience(size: int, concurrency: int) -> int:
+    """Seconds for an answer, beyond which it has failed: wrk's own 2, or what all of them take at
+    a slow pace."""
+    return max(2, math.ceil(size * concurrency / _SLOW))
+
+
 def _wrk(
     target: Target, seconds: float, concurrency: int, *, closing: bool
 ) -> tuple[Report, int, int]:
     """What it says, how many connections were opened, and the bytes of an answer."""
     # One thread: with more, wrk takes CPUs that the server could use.
     command = [_tool("wrk"), "-t", "1", "-c", str(concurrency), "--latency"]
+    command += ["--timeout", f"{patience(target.size, concurrency)}s"]
     command += ["-d", str(math.ceil(seconds))]
     if seconds < 1:  # of which it knows no part; at SIGINT it tells what it has
         command = [_tool("timeout"), "--preserve-status", "-s", "INT", str(seconds), *command]
