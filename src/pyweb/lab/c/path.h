@@ -374,20 +374,25 @@ static inline int converse(int fd, const struct task *task, int64_t *record) {
 }
 
 /* One connection that is kept, with no more than it takes: one receive and one send a request, for
-   a small file that is read once. What a process for each connection costs at least, in C. Until the
-   client closes, or asks for another file, or in pieces; closes it. -1: no such file. */
+   a small file that is read once; for a large one a header, and a sendfile(2) that waits by itself.
+   What a process for each connection costs at least, in C. Until the client closes, or asks for
+   another file, or in pieces; closes it. -1: no such file. */
 static inline int serve_kept(int fd, const struct task *task) {
     char head[HEAD_ROOM], header[512], body[SMALL];
     struct stat status;
     ssize_t size;
     int file = open(task->file, O_RDONLY | O_CLOEXEC);
-    if (file < 0 || fstat(file, &status) < 0 || status.st_size > SMALL ||
-        read_all(file, body, (size_t)status.st_size) < 0)
+    if (file < 0 || fstat(file, &status) < 0)
+        return -1;
+    int is_small = status.st_size <= SMALL;
+    if (is_small && read_all(file, body, (size_t)status.st_size) < 0)
         return -1;
     while ((size = recv(fd, head, sizeof head, 0)) > 0 && is_wanted(head, (size_t)size, task)) {
         struct iovec pieces[2] = {{header, render_header(header, &status, 1)},
-                                  {body, (size_t)status.st_size}};
-        if (send_both(fd, pieces, 0) < 0)
+                                  {body, is_small ? (size_t)status.st_size : 0}};
+        int sent = is_small ? send_both(fd, pieces, 0)
+                            : send_large(fd, pieces[0], file, status.st_size, NULL);
+        if (sent < 0)
             break;
     }
     shutdown(fd, SHUT_WR);
