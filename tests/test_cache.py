@@ -523,6 +523,34 @@ def test_without_python_a_small_answer_is_waited_for(twins: Twins, site: Path) -
     assert found[0].count(small) == done
 
 
+def test_whole_segments_end_where_the_client_reads_from_others_too(
+    twins: Twins, site: Path
+) -> None:
+    """It takes 10 ms for a step, and is well; more is to come than the sockets hold."""
+    (site / "large").write_bytes(body := os.urandom(40 << 20))
+    assert twins.filler.fill(get(b"/large"))
+    near, far = pair()
+    found: list[bytes] = []
+    corked: list[bool] = []
+
+    def read() -> None:
+        for _ in range(64):
+            found.append(near.recv(1 << 18, socket.MSG_WAITALL))
+            time.sleep(0.005)
+            corked.append(is_corked(far.fileno()))
+        found.append(everything(near))
+
+    with near, far:
+        near.sendall(get(b"/large"))
+        reader = threading.Thread(target=read)
+        reader.start()
+        twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 0, True)
+        far.shutdown(socket.SHUT_WR)
+        reader.join()
+    assert b"".join(found).endswith(body)
+    assert corked[-1] is False
+
+
 def test_what_follows_a_large_answer_does_not_wait(twins: Twins, site: Path) -> None:
     (site / "large").write_bytes(body := os.urandom(12 << 20))
     assert twins.filler.fill(get(b"/large"))
