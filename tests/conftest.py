@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -35,6 +36,8 @@ hypothesis.settings.load_profile("pyweb")
 HELPERS = ("pyweb-dispatch", "pyweb-keeper", "pyweb-filler", "pyweb-zygote", "pyweb-spare")
 # For whatever should happen at once: never waited for when all is well.
 PATIENCE = 20.0
+
+Found = TypeVar("Found")
 
 
 def pytest_report_header() -> str:
@@ -58,12 +61,31 @@ def is_corked(fd: int) -> bool:
         return bool(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for what must become true."""
+def until(condition: Callable[[], Found], what: str) -> Found:
+    """Wait for what must become true, and give it: asked for again it may be another."""
     end = time.monotonic() + PATIENCE
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)
+    return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_go_to_processes() -> Iterator[None]:
+    """Never to 0, which stands for "there is none" here and for our whole process group in kill(2):
+    a helper that was gone when a test looked again has ended the whole run, and its shell."""
+
+    def only_to_one(kill: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def to_one(pid: int, number: int) -> None:
+            assert pid > 0, f"signal {number} is for nobody ({pid})"
+            kill(pid, number)
+
+        return to_one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "kill", only_to_one(os.kill))
+        patch.setattr(os, "killpg", only_to_one(os.killpg))
+        yield
 
 
 @pytest.fixture

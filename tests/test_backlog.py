@@ -198,8 +198,7 @@ def test_a_dead_worker_s_shares_are_those_who_adopt(serve: ServeFixture) -> None
     """Once, and no more than the connection that was adopted."""
     server = serve("--mode", "prefork", "--workers", "1", "--per-client", "1")
     keeps = HELLO.replace(b"Connection: close\r\n", b"")
-    until(lambda: workers(server), "the worker")
-    pid = workers(server)[0]
+    pid = until(lambda: workers(server), "the worker")[0]
     with server.connect() as client:
         assert client.answer_to(keeps).status == 200
         assert server.ask("/hello.txt").status == 503

@@ -1212,11 +1212,12 @@ def test_a_filler_that_dies_is_replaced(serve: ServeFixture, mode: str) -> None:
 def test_a_filler_that_is_stopped_costs_no_answer(serve: ServeFixture, mode: str) -> None:
     server = serve("--mode", mode)
     repeats(server)
-    os.kill(filler(server), signal.SIGSTOP)
+    pid = until(lambda: filler(server), "the filler")
+    os.kill(pid, signal.SIGSTOP)
     time.sleep(policy.GOOD + 0.1)
     for _ in range(20):
         assert server.ask("/hello.txt").body == b"hello, world\n"
-    os.kill(filler(server), signal.SIGCONT)
+    os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -1242,8 +1243,7 @@ def test_a_child_that_is_killed_while_it_sends(serve: ServeFixture, site: Path) 
     repeats(server, "/large")
     with server.connect() as client:
         client.send(get(b"/large"))
-        until(lambda: sending(server), "a child that sends")
-        os.kill(sending(server)[0], signal.SIGKILL)
+        os.kill(until(lambda: sending(server), "a child that sends")[0], signal.SIGKILL)
         with pytest.raises((EOFError, ConnectionResetError)):
             client.answer()
     assert server.ask("/hello.txt").status == 200

@@ -34,9 +34,7 @@ def dispatcher(server: Server) -> int:
 
 
 def the_dispatcher(server: Server) -> int:
-    """Never 0, which a signal would take for all of our own process group."""
-    until(lambda: dispatcher(server), "a dispatcher")
-    return dispatcher(server)
+    return until(lambda: dispatcher(server), "a dispatcher")
 
 
 def sockets(pid: int) -> int:

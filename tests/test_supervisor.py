@@ -31,8 +31,10 @@ def large(site: Path) -> bytes:
 
 
 def another_master(server: Server, before: int) -> int:
-    until(lambda: server.master not in (0, before), "another master")
-    return server.master
+    def another() -> int:
+        return 0 if (now := server.master) == before else now
+
+    return until(another, "another master")
 
 
 def is_stopped(pid: int) -> bool:
