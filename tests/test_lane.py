@@ -32,6 +32,7 @@ from pyweb.shares import MOST, ROW, Shares, places
 from pyweb.transport import Transport
 
 _fastlane = pytest.importorskip("pyweb._fastlane", reason="needs the compiled engine")
+from pyweb import _fastshares  # noqa: E402
 from pyweb._fastcache import LARGEST_BODY  # noqa: E402
 
 HELLO = b"hello, world\n"
@@ -56,7 +57,7 @@ class Bench:
         self.shares.begin(0)
         self.shares.begin(1)
         per_client = int(options.pop("per_client", 0))
-        row = _fastlane.Shares(
+        row = _fastshares.Row(
             self.shares.counters, self.shares.used, places,
             row=0, row_size=ROW, most=MOST, limit=per_client,
         ) if per_client else None  # fmt: skip

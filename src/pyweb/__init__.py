@@ -10,9 +10,10 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  ledger  _fastcache  kinds  _fastclock  _fastexchange
-                 _fastlook  _fastline  _fastanswer  _fastserve  cache  connection
+                 _fastlook  _fastlog  _fastanswer  _fastserve  cache  connection
  4 child         parking  child  obituary  _fastfork  _fastzygote  _faststamps  _fastporter
-                 verdicts  keeper  gate  shares  handed  _fastlane  lane  worker  dispatcher  filler
+                 verdicts  keeper  gate  shares  _fastshares  handed  _fastlane  lane  worker
+                 dispatcher  filler
  5 master        listen  signals  channel  mode  losses  procfs  watchdog  helper  dispatching
                  filling  spares  guests  nursery  fork_mode  repeating  pool_mode  accept  backlog
                  account  introduce  master

@@ -15,7 +15,7 @@ from pyweb._fastclock cimport monotonic, put_date, tell_time
 from pyweb._fastexchange cimport (
     AGAIN, BODY_SENT, DECIDED, DONE, HEADER_SENT, MISS, OWED, SENT, Exchange, mark, pending,
     tell_answer, tell_request)
-from pyweb._fastline cimport render_line, write_line
+from pyweb._fastlog cimport render_line, write_line
 
 from pyweb import _pysend, kinds
 

@@ -1,21 +1,9 @@
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from mmap import mmap
 
 from ._fastserve import Repeater
+from ._fastshares import Row
 from .handed import Handed
-
-class Shares:
-    def __init__(
-        self,
-        counters: memoryview[int],
-        used: memoryview[int],
-        places: Callable[[str], Iterable[int]],
-        *,
-        row: int,
-        row_size: int,
-        most: int,
-        limit: int,
-    ) -> None: ...
 
 class Lane:
     def __init__(
@@ -27,7 +15,7 @@ class Lane:
         orders: Sequence[int],
         words: memoryview[int],
         notes: mmap,
-        row: Shares | None,
+        row: Row | None,
         *,
         limit: int,
         first: float,

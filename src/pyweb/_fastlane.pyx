@@ -12,129 +12,19 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcpy, memmove
 
 from pyweb._fastanswer cimport (
     PIECE, SMALL_BODY, WELL, WHILE, conclude, is_sent, end_bulk, begin_bulk, send_on)
 from pyweb._fastclock cimport Times, keep_time, monotonic
 from pyweb._fastexchange cimport DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer
 from pyweb._fastserve cimport Repeater, exchange, has_unread
-from pyweb import handed, ledger, scoreboard, shares
+from pyweb._fastshares cimport TABLES, Row
+from pyweb import handed, ledger, scoreboard
 
 cdef extern from *:
     """
-    #include <arpa/inet.h>
-    #include <errno.h>
-    #include <netinet/in.h>
-    #include <string.h>
-    #include <sys/socket.h>
-    #include <unistd.h>
-    #if defined(__linux__)
-    #include <sys/epoll.h>
-
-    #define PYWEB_BATCH 128
-    struct pyweb_ready { int count, at; struct epoll_event events[PYWEB_BATCH]; };
-
-    static int pyweb_await(int poll, struct pyweb_ready *ready, int patience) {
-        ready->at = 0;
-        ready->count = epoll_wait(poll, ready->events, PYWEB_BATCH, patience);
-        return ready->count;
-    }
-
-    static int pyweb_next(struct pyweb_ready *ready, int *events) {
-        struct epoll_event *one = &ready->events[ready->at++];
-        *events = (int)one->events;
-        return one->data.fd;
-    }
-
-    /* 1: that one alone is left. */
-    static int pyweb_leave_alone(struct pyweb_ready *ready, int file) {
-        int i;
-        for (i = 0; i < ready->count; i++)
-            if (ready->events[i].data.fd == file) {
-                ready->events[0] = ready->events[i];
-                ready->count = 1;
-                return 1;
-            }
-        return 0;
-    }
-
-    static int pyweb_control(int poll, int operation, int file, unsigned events) {
-        struct epoll_event wanted;
-        memset(&wanted, 0, sizeof wanted);
-        wanted.events = events;
-        wanted.data.fd = file;
-        return epoll_ctl(poll, operation, file, &wanted);
-    }
-
-    static int pyweb_watch(int poll, int file) {
-        return pyweb_control(poll, EPOLL_CTL_ADD, file, EPOLLIN);
-    }
-
-    static int pyweb_watch_for(int poll, int file, int room) {
-        return pyweb_control(poll, EPOLL_CTL_MOD, file, room ? EPOLLOUT : EPOLLIN);
-    }
-
-    static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
-        socklen_t size = sizeof *from;
-        return accept4(door, (struct sockaddr *)from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    }
-    #else
-    struct pyweb_ready { int count, at; };
-    static int pyweb_await(int poll, struct pyweb_ready *ready, int patience) {
-        (void)poll; (void)ready; (void)patience;
-        errno = ENOSYS;
-        return -1;
-    }
-    static int pyweb_next(struct pyweb_ready *ready, int *events) {
-        (void)ready; (void)events;
-        return -1;
-    }
-    static int pyweb_leave_alone(struct pyweb_ready *ready, int file) {
-        (void)ready; (void)file;
-        return 0;
-    }
-    static int pyweb_watch(int poll, int file) { (void)poll; (void)file; return -1; }
-    static int pyweb_watch_for(int poll, int file, int room) {
-        (void)poll; (void)file; (void)room;
-        return -1;
-    }
-    static int pyweb_accept_from(int door, struct sockaddr_storage *from) {
-        (void)door; (void)from;
-        errno = ENOSYS;
-        return -1;
-    }
-    #endif
-
-    /* -1: the descriptors, or the memory, of this process or system are used up. 0: there is no
-       connection, or no longer. Else a descriptor + 1. */
-    static int pyweb_accept(int door, int *family, char *name, int room) {
-        struct sockaddr_storage from;
-        int file;
-        memset(&from, 0, sizeof from);
-        file = pyweb_accept_from(door, &from);
-        if (file < 0)
-            return errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM
-                   ? -1 : 0;
-        *family = from.ss_family;
-        if (from.ss_family == AF_INET)
-            inet_ntop(AF_INET, &((struct sockaddr_in *)&from)->sin_addr, name, (socklen_t)room);
-        else if (from.ss_family == AF_INET6)
-            inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&from)->sin6_addr, name,
-                      (socklen_t)room);
-        else {
-            *family = AF_UNIX;
-            strcpy(name, "unix:");
-        }
-        return file + 1;
-    }
-
-    static ssize_t pyweb_receive(int sock, void *data, size_t size) {
-        ssize_t got;
-        do got = recv(sock, data, size, MSG_DONTWAIT);
-        while (got < 0 && errno == EINTR);
-        return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -2 : got;
-    }
+    #include "await.h"
     """
     ctypedef struct Ready "struct pyweb_ready":
         int count
@@ -167,10 +57,8 @@ cdef unsigned int ONE_SERVED = ledger.ONE_SERVED
 cdef int NOTE = ledger.TEXT
 
 cdef enum:
-    TABLES = 4        # of shares.py
     MOST_DOORS = 64
     MOST_ORDERS = 4
-    KNOWN = 256       # addresses whose places in the shares are remembered
 
 # What the loop leaves to Python.
 cdef enum:
@@ -203,101 +91,11 @@ ctypedef struct Guest:
     int family
     int is_watched            # by the poll
     int is_shared             # it is counted among those of its address
-    int places[TABLES]
+    int places[TABLES]        # in the shares, of its address
     long long requests
     long long until           # CLOCK_MONOTONIC, ns: idles too long from there on
     Sending *sending          # NULL: it idles
     Peer peer
-
-# An address and its places in the shares.
-ctypedef struct Address:
-    Peer peer
-    int places[TABLES]
-
-
-cdef int is_same_peer(const Peer *a, const Peer *b) noexcept nogil:
-    return a.size == b.size and memcmp(a.text, b.text, a.size) == 0
-
-
-if shares.TABLES != TABLES:
-    raise ImportError("pyweb: _fastlane.pyx and shares.py have different numbers of tables")
-
-
-cdef class Shares:
-    """A row of shares.Shares, of which this is the arithmetic for who accepts in C.
-
-    places   str -> which of the row's counters, one in each table
-    """
-
-    cdef Py_buffer counters
-    cdef Py_buffer used
-    cdef object places_of
-    cdef int row
-    cdef int row_size
-    cdef int most
-    cdef int limit
-    cdef Address known[KNOWN]
-
-    def __cinit__(self, counters, used, places, *, int row, int row_size, int most, int limit):
-        PyObject_GetBuffer(counters, &self.counters, PyBUF_WRITABLE)
-        PyObject_GetBuffer(used, &self.used, PyBUF_WRITABLE)
-        self.places_of = places
-        self.row, self.row_size, self.most, self.limit = row, row_size, most, limit
-
-    def __dealloc__(self):
-        PyBuffer_Release(&self.counters)
-        PyBuffer_Release(&self.used)
-
-    cdef Address *place_of(self, const Peer *peer) noexcept nogil:
-        cdef unsigned int value = 5381
-        cdef int i
-        for i in range(peer.size):
-            value = value * 33 + peer.text[i]
-        return &self.known[value % KNOWN]
-
-    cdef int recall(self, Guest *guest) noexcept nogil:
-        """0: Python has to be asked."""
-        cdef Address *address = self.place_of(&guest.peer)
-        if not address.peer.size or not is_same_peer(&address.peer, &guest.peer):
-            return 0
-        memcpy(guest.places, address.places, sizeof(guest.places))
-        return 1
-
-    cdef int learn(self, const Peer *peer) except -1:
-        cdef Address *address = self.place_of(peer)
-        cdef int places[TABLES]
-        cdef int table
-        found = tuple(self.places_of(peer.text[:peer.size].decode()))
-        if len(found) != TABLES or not all(0 <= one < self.row_size for one in found):
-            raise ValueError("places that are none")
-        for table in range(TABLES):
-            places[table] = found[table]
-        memcpy(address.places, places, sizeof(places))
-        address.peer = peer[0]
-        return 0
-
-    cdef void add(self, const Guest *guest, int more) noexcept nogil:
-        cdef unsigned short *row = <unsigned short *>self.counters.buf + (
-            <Py_ssize_t>self.row * self.row_size)
-        cdef int table
-        for table in range(TABLES):
-            row[guest.places[table]] = <unsigned short>max(
-                0, min(<int>row[guest.places[table]] + more, self.most))
-
-    cdef int of(self, const Guest *guest) noexcept nogil:
-        cdef const unsigned short *counters = <const unsigned short *>self.counters.buf
-        cdef Py_ssize_t rows = min((<long long *>self.used.buf)[0],
-                                   self.counters.len // 2 // self.row_size)
-        cdef Py_ssize_t row
-        cdef int table, total
-        cdef int least = 0x7fffffff
-        for table in range(TABLES):
-            total = 0
-            for row in range(rows):
-                total += counters[row * self.row_size + guest.places[table]]
-            least = min(least, total)
-        return least
-
 
 cdef class Lane:
     """The connections of one worker that need no Python now.
@@ -314,7 +112,7 @@ cdef class Lane:
     """
 
     cdef Repeater repeater
-    cdef Shares shares
+    cdef Row shares
     cdef Exchange x
     cdef Times times
     cdef Ready ready
@@ -341,7 +139,7 @@ cdef class Lane:
     cdef unsigned char body[SMALL_BODY]
 
     def __cinit__(self, Repeater repeater not None, Py_ssize_t slot_at, int poll, doors, orders,
-                  words, notes, Shares row, *, int limit, double first, double idle,
+                  words, notes, Row row, *, int limit, double first, double idle,
                   long long requests, long long connections):
         cdef int door
         if not 0 <= slot_at <= repeater.slots.len - SLOT_END:
@@ -414,7 +212,7 @@ cdef class Lane:
         self.leave(fd)
         self.slot[OPEN] -= 1
         if self.guests[fd].is_shared:
-            self.shares.add(&self.guests[fd], -1)
+            self.shares.add(self.guests[fd].places, -1)
 
     cdef int end(self, int fd) noexcept nogil:
         self.forget(fd)
@@ -596,7 +394,7 @@ cdef class Lane:
         guest.is_shared = self.shares is not None and guest.family != AF_UNIX
         if self.fd >= self.limit:
             return IS_NEW
-        if guest.is_shared and not self.shares.recall(guest):
+        if guest.is_shared and not self.shares.recall(&guest.peer, guest.places):
             return ASK
         return self.admit()
 
@@ -605,9 +403,9 @@ cdef class Lane:
         Worker._admit."""
         cdef int fd = self.fd
         if self.newcomer.is_shared:
-            self.shares.add(&self.newcomer, 1)
-            if self.shares.of(&self.newcomer) > self.shares.limit:
-                self.shares.add(&self.newcomer, -1)
+            self.shares.add(self.newcomer.places, 1)
+            if self.shares.of(self.newcomer.places) > self.shares.limit:
+                self.shares.add(self.newcomer.places, -1)
                 return IS_NEW
         self.guests[fd] = self.newcomer
         self.slot[OPEN] += 1
@@ -687,8 +485,7 @@ cdef class Lane:
         with nogil:
             code = self.work()
         if code == ASK:
-            self.shares.learn(&self.newcomer.peer)
-            self.shares.recall(&self.newcomer)
+            self.shares.learn(&self.newcomer.peer, self.newcomer.places)
             with nogil:
                 code = self.admit()
             return code if code != NOTHING else self.work_on()
@@ -743,9 +540,8 @@ cdef class Lane:
         guest.family, guest.requests, guest.is_watched = family, requests, is_watched
         guest.is_shared = is_shared and self.shares is not None
         guest.sending = NULL
-        if guest.is_shared and not self.shares.recall(guest):
-            self.shares.learn(&guest.peer)
-            self.shares.recall(guest)
+        if guest.is_shared and not self.shares.recall(&guest.peer, guest.places):
+            self.shares.learn(&guest.peer, guest.places)
         if not is_watched:
             if pyweb_watch(self.poll_file, fd) < 0:
                 return False

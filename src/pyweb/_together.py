@@ -14,8 +14,8 @@ from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 
 NAMES = (
     "_fastanswer", "_fastcache", "_fastclock", "_fastexchange", "_fastfork", "_fastlane",
-    "_fastline", "_fastlook", "_fastopen", "_fastparse", "_fastporter", "_fastsend", "_fastserve",
-    "_faststamps", "_fastzygote",
+    "_fastlog", "_fastlook", "_fastopen", "_fastparse", "_fastporter", "_fastsend", "_fastserve",
+    "_fastshares", "_faststamps", "_fastzygote",
 )  # fmt: skip
 
 

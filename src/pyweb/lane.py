@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ._fastserve import Repeater
 
 try:
-    from . import _fastlane
+    from . import _fastlane, _fastshares
 except ImportError:  # not built: then nobody makes lanes
-    _fastlane = None  # type: ignore[assignment]
+    _fastlane = _fastshares = None  # type: ignore[assignment]
 
 
 class Lanes:
@@ -60,8 +60,8 @@ class Lanes:
             connections=connections,
         )
 
-    def _row(self, shares: Shares, number: int) -> _fastlane.Shares:
-        return _fastlane.Shares(
+    def _row(self, shares: Shares, number: int) -> _fastshares.Row:
+        return _fastshares.Row(
             shares.counters,
             shares.used,
             places,

@@ -1,4 +1,4 @@
-# The log's line: see _fastline.pyx.
+# The log's line: see _fastlog.pyx.
 
 from pyweb._fastexchange cimport Exchange, Line
 
