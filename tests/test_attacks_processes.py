@@ -27,11 +27,11 @@ from test_parking import clients, dispatcher, sockets, the_dispatcher, until_par
 from pyweb.accesslog import AccessLog
 from pyweb.child import END
 from pyweb.config import Source, build
-from pyweb.connection import Past
 from pyweb.dispatcher import Dispatcher
 from pyweb.journal import Journal, Sink
 from pyweb.parking import Arrival, pair, pass_on, receive
 from pyweb.parse import ENGINES
+from pyweb.past import Past
 from pyweb.refuse import Refusals
 from pyweb.scoreboard import Scoreboard
 

@@ -25,9 +25,10 @@ from twins import Twins, everything, pair, without_date, without_time
 from pyweb import ledger, scoreboard
 from pyweb.cache import SETTLED
 from pyweb.child import Driver
-from pyweb.connection import Connection, Owed, Past
+from pyweb.connection import Connection
 from pyweb.handed import GO_ON, LATE, LINGER, NEW, Handed
 from pyweb.ledger import Ledger
+from pyweb.past import Owed, Past
 from pyweb.shares import MOST, ROW, Shares, places
 from pyweb.transport import Transport
 

@@ -10,7 +10,7 @@ listed before it (tests/test_layers.py):
                  listing  static  route
  3 conversation  _pysend  _fastsend  transport  wait  accesslog  service
                  refuse  bodyreader  ledger  _fastcache  kinds  _fastclock  _fastexchange
-                 _fastlook  _fastlog  _fastanswer  _fastserve  cache  connection
+                 _fastlook  _fastlog  _fastanswer  _fastserve  cache  past  linger  connection
  4 child         parking  child  obituary  _fastfork  _fastzygote  _faststamps  _fastporter
                  verdicts  keeper  gate  shares  _fastshares  handed  _fastlane  lane  worker
                  dispatcher  filler

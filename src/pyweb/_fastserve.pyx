@@ -172,7 +172,7 @@ cdef int has_unread(const Exchange *x) noexcept nogil:
 
 cdef int end(const Exchange *x, long long *record) noexcept nogil:
     """As Connection.serve: somebody may hold a copy of the socket. What has come beyond the last
-    request would take the answer with it (connection.py, lingering)."""
+    request would take the answer with it (linger.py)."""
     x.slot[STATE] = FREE
     shutdown(x.sock, SHUT_WR)
     if has_unread(x):

@@ -20,7 +20,6 @@ import time
 from collections import deque
 
 from .config import Config
-from .connection import NEW, Past
 from .dispatching import Dispatching
 from .errors import Reason
 from .filling import Filling
@@ -28,6 +27,7 @@ from .journal import Journal
 from .listen import Listener
 from .mode import AcceptedMode, Routine
 from .parking import has_ended, unread
+from .past import NEW, Past
 from .refuse import Refusals
 from .stamps import NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .transport import peer_name

@@ -20,10 +20,11 @@ from types import FrameType
 from typing import NoReturn
 
 from .clock import Deadline
-from .connection import NEW, Connection, Owed, Past, Progress
+from .connection import Connection
 from .errors import Ended, Reason
 from .journal import Journal
 from .parking import pass_on
+from .past import NEW, Owed, Past, Progress
 from .scoreboard import STEP, Slot
 from .service import Service
 from .stamps import CHILD, EXIT, NOTHING, Record

@@ -18,7 +18,9 @@ from .cache import may_be_repeated
 from .clock import Deadline
 from .config import Config
 from .errors import BY_NUMBER, Disconnected, Ended, HTTPError, Reason
-from .message import FileBody, Head, Part, Response
+from .linger import linger
+from .message import Head, Part, Response
+from .past import NEW, Owed, Past
 from .route import refusal
 from .service import Service
 from .stamps import NOTHING, Record
@@ -27,7 +29,6 @@ from .wait import (
     ANSWER,
     HEAD,
     IDLE,
-    LINGER,
     READ,
     WRITE,
     YOUR_TURN,
@@ -45,94 +46,6 @@ _FIRST_WORDS = 0.5
 _LOGGED_LINE = 512
 # The first look at a head; most are smaller.
 _PEEK = 4096
-# Lingering (RFC 9112 9.6): how long, and for how much, so that a refused client gets its answer.
-_LINGER_SECONDS = 5.0
-LINGER_SILENCE = 2.0
-_LINGER_BYTES = 64 << 20
-# Where what nobody will read is received, by all at once: there from the start, for who has no
-# memory for an answer has none for this, and would draw a reset.
-_DISCARDED = bytearray(65536)
-
-
-class Past:
-    """What a connection brings along when it changes hands.
-
-    requests   answered so far
-    began      of a head that has begun: when its first byte was there (monotonic); else 0
-    seen       of such a head: how many bytes were there, and were not enough
-    owed       they are more than an empty line, and are owed an answer
-    tries      how many have looked at it
-    """
-
-    __slots__ = ("began", "owed", "requests", "seen", "tries")
-
-    def __init__(
-        self,
-        requests: int = 0,
-        began: float = 0.0,
-        seen: int = 0,
-        owed: bool = False,
-        tries: int = 0,
-    ) -> None:
-        self.requests = requests
-        self.began = began
-        self.seen = seen
-        self.owed = owed
-        self.tries = tries
-
-
-NEW = Past()
-
-
-class Owed:
-    """An answer that has been begun by others: its head and header, of what it is a slice, and how
-    many bytes of header and slice have left. The file (-1: none) is ours to close; or it is the
-    slice itself."""
-
-    __slots__ = (
-        "began", "count", "file", "head", "header", "keeps", "offset", "sent", "status",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        head: bytes,
-        header: bytes,
-        status: int,
-        keeps: bool,
-        file: int | bytes,
-        offset: int,
-        count: int,
-        sent: int,
-        began: float,
-    ) -> None:
-        self.head = head
-        self.header = header
-        self.status = status
-        self.keeps = keeps
-        self.file = file
-        self.offset = offset
-        self.count = count
-        self.sent = sent
-        self.began = began
-
-    def parts(self) -> tuple[Part, ...]:
-        if not self.count:
-            return ()
-        file = self.file
-        return (file if isinstance(file, bytes) else FileBody(file, self.offset, self.count),)
-
-    def files(self) -> tuple[int, ...]:
-        return (self.file,) if isinstance(self.file, int) and self.file >= 0 else ()
-
-    def close(self) -> None:
-        for fd in self.files():
-            os.close(fd)
-
-
-# What Owed is made of.
-Owing = tuple[bytes, bytes, int, bool, int | bytes, int, int, int, float]
-# What was done in C: requests answered, and what is owed.
-Progress = tuple[int, Owing | None]
 
 
 def first_words(config: Config) -> float:
@@ -564,29 +477,12 @@ class Connection:
         return head.keep_alive and more and not self.drained
 
     def _say_goodbye(self, expected: bool) -> Steps[None]:
-        """Linger where the client has sent, or may still send, what nobody will read: closing a
-        socket with unread bytes, and bytes that come after the close, draw a reset, and it takes
-        what the client has not yet received of its answer."""
+        """Linger where the client has sent, or may still send, what nobody will read."""
         if expected and not self._buffer and not self._transport.has_unread():
             return
         self._slot.set(scoreboard.STATE, scoreboard.LINGERING)
         self._transport.say_no_more()
-        left, end = _LINGER_BYTES, time.monotonic() + _LINGER_SECONDS
-        unsent, patience = self._transport.unsent(), Deadline(self._config.timeout_write)
-        while left > 0 and (time.monotonic() < end or unsent):
-            count = self._transport.discard(_DISCARDED)
-            if count == 0:
-                return
-            left -= count or 0
-            if count is None:
-                try:
-                    yield from until(READ, Deadline(LINGER_SILENCE), LINGER)
-                except TimedOut:
-                    before, unsent = unsent, self._transport.unsent()
-                    if unsent < before:
-                        patience = Deadline(self._config.timeout_write)
-                    if not unsent or not patience.left():
-                        return
+        yield from linger(self._transport, self._config.timeout_write)
 
     def _log(self, head: Head | None, status: int, size: int, reason: Reason) -> None:
         slot = self._slot

@@ -18,7 +18,7 @@ import time
 from collections import deque
 
 from .config import Config
-from .connection import Past, first_words
+from .connection import first_words
 from .errors import Ended, Reason
 from .journal import Journal, Sink
 from .parking import (
@@ -33,6 +33,7 @@ from .parking import (
     tell,
     unread,
 )
+from .past import Past
 from .refuse import Refusals, discard
 from .scoreboard import OPEN, Slot
 from .transport import peer_name

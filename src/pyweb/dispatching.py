@@ -14,12 +14,12 @@ from collections.abc import Callable
 from resource import struct_rusage
 from typing import TYPE_CHECKING
 
-from .connection import NEW
 from .errors import Reason
 from .helper import Helper
 from .journal import Journal
 from .obituary import Obituaries
 from .parking import Arrival, Count, pair, pass_log, pass_on, receive
+from .past import NEW
 from .scoreboard import Slot
 
 if TYPE_CHECKING:

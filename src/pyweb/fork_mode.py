@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child
 from .clock import earliest
-from .connection import NEW, Past, Progress
 from .dispatching import Dispatching
 from .errors import Reason
 from .filling import Filling
@@ -30,6 +29,7 @@ from .mode import Crash, Returned, Routine
 from .nursery import Nursery
 from .obituary import Obituaries, what_it_did
 from .parking import MOST_REQUESTS
+from .past import NEW, Past, Progress
 from .scoreboard import ANSWERING, PID, READING, REQUESTS, SENT, STATE, Scoreboard, Slot
 from .stamps import FORK_BEGIN, NO_STAMPS, NOTHING, NoStamps, Record, Stamps
 from .stamps import PID as STAMP_PID

@@ -5,7 +5,7 @@ Not here: what is done with it (worker.py).
 
 from __future__ import annotations
 
-from .connection import Owing
+from .past import Owing
 
 # It has come, and its address may have too many. It has a request for Python, or an answer that
 # leaves too slowly. It has its last answer, and has sent what nobody will read. It has idled

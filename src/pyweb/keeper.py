@@ -30,10 +30,10 @@ import time
 from typing import NoReturn
 
 from .child import END, EXIT_DEFECT, STACK, close_all_but, name_process, tell_defect
-from .connection import Past
 from .errors import Reason
 from .ledger import LINGERS, OWED, QUIET, SENDING, Entry, Ledger
 from .parking import pass_on
+from .past import Past
 from .refuse import PolledRefusals, Refusals
 from .service import Service
 from .transport import peer_name

@@ -9,8 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from .connection import Past
 from .errors import Reason
+from .past import Past
 from .signals import SignalPipe
 from .stamps import Record
 

@@ -15,7 +15,7 @@ import struct
 import sys
 import termios
 
-from .connection import Past
+from .past import Past
 
 # As the attributes of Past.
 _PAST = struct.Struct("=QdQ?I")

@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Collection
 
+from . import linger
 from .cache import BROKEN_OFF, FRESH, GOOD, NAMES, Decider, escapes
 from .child import END, INTERRUPTS, LINGER
 from .config import Config
-from .connection import LINGER_SILENCE, Progress, first_words
+from .connection import first_words
 from .docroot import BENEATH, PATH, READ, DocRoot, RecordingRoot
 from .filler import Filler
 from .filling import MEMFD_NAME, Filling
@@ -26,6 +27,7 @@ from .listen import NOT_SENT
 from .memory import sealed_memory
 from .parking import idle_message
 from .parse import Limits, Parser
+from .past import Progress
 from .route import Router
 from .scoreboard import FILLER, Scoreboard, Slot
 from .service import Service
@@ -135,7 +137,7 @@ def _common(
         path_flags=PATH,
         resolve=BENEATH,
         escapes=escapes(),
-        silence=LINGER_SILENCE,
+        silence=linger.SILENCE,
         timeout_write=config.timeout_write,
         min_rate=config.min_rate,
         not_sent=NOT_SENT,

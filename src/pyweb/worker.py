@@ -16,7 +16,7 @@ import time
 from _thread import get_native_id
 from typing import TYPE_CHECKING
 
-from .connection import NEW, Connection, Owed, Owing, Past
+from .connection import Connection
 from .errors import Ended, Reason
 from .gate import Gate, Poll
 from .handed import LATE, LINGER, Handed
@@ -24,6 +24,7 @@ from .handed import NEW as NEWCOMER
 from .lane import Lanes
 from .ledger import Ledger, Seat
 from .parking import Arrival, receive
+from .past import NEW, Owed, Owing, Past
 from .refuse import Refusals
 from .scoreboard import (
     CONNECTIONS,
