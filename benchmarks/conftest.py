@@ -1,4 +1,4 @@
-"""What the benchmarks share: a browser's request, servers that differ in one thing, an A/A, words.
+"""What the benchmarks share: servers that differ in one thing, an A/A, words.
 
 They run against the pyweb that is installed, whichever that is: nothing here looks into src/. Each
 session begins with comparisons of a thing with itself; where they don't give 1, the summary says so
@@ -30,28 +30,6 @@ except ImportError as missing:
 
 from pairs import Work, compare
 
-# A request as Chromium sends it: 15 fields, about 700 bytes.
-BROWSER = (
-    b"GET /docs/library/socket.html?highlight=accept HTTP/1.1\r\n"
-    b"Host: www.example.org\r\n"
-    b"Connection: keep-alive\r\n"
-    b'sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24"\r\n'
-    b"sec-ch-ua-mobile: ?0\r\n"
-    b'sec-ch-ua-platform: "Linux"\r\n'
-    b"Upgrade-Insecure-Requests: 1\r\n"
-    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    b" Chrome/140.0.0.0 Safari/537.36\r\n"
-    b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
-    b"*/*;q=0.8\r\n"
-    b"Sec-Fetch-Site: same-origin\r\n"
-    b"Sec-Fetch-Mode: navigate\r\n"
-    b"Sec-Fetch-User: ?1\r\n"
-    b"Sec-Fetch-Dest: document\r\n"
-    b"Referer: https://www.example.org/docs/\r\n"
-    b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
-    b"Accept-Language: en-GB,en;q=0.9\r\n"
-    b"\r\n"
-)
 SIZE = 1320  # of the article's page
 CLOSING = b"GET /page HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 KEPT = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -130,7 +108,7 @@ def same(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     option = request.config.getoption
     if option("benchmark_disable") and not option("benchmark_enable"):
         return
-    from bench_parse import BEST
+    from parsers import BEST
 
     SAME["computing"] = compare(BEST, BEST, 500)
     SAME["a fork"] = compare(fork_and_wait, fork_and_wait, 30)
