@@ -408,6 +408,38 @@ def test_a_client_that_stops_reading_is_pythons(bench: Bench, site: Path) -> Non
     assert finished(bench, slow, Owed(*owed), b"") == body
 
 
+def test_whole_segments_end_where_others_are_sent_to(bench: Bench, site: Path) -> None:
+    """And only there: one alone is woken less often with them."""
+    (site / "large").write_bytes(body := noise(20 << 20))
+    assert bench.twins.filler.fill(get(b"/large"))
+    pairs = [pair(), pair()]
+    for near, far in pairs:
+        bench.clients += [near, far]
+        far.setblocking(False)
+        assert bench.lane.add(os.dup(far.fileno()), socket.AF_INET, "127.0.0.2", 0, False, False)
+
+    def read(client: socket.socket, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            bench.turn(0.001)
+            found += client.recv(1 << 20)
+        return found
+
+    [first, far_of_first], [second, far_of_second] = pairs
+    first.sendall(get(b"/large"))
+    got = read(first, 6 << 20)
+    assert is_corked(far_of_first.fileno())
+    second.sendall(get(b"/large"))
+    some = read(second, 6 << 20)
+    assert not is_corked(far_of_second.fileno())
+    got += read(first, 6 << 20)
+    assert not is_corked(far_of_first.fileno())
+    assert (some + read(second, len(body) - len(some))).endswith(body[-100:])
+    got += read(first, len(body) - len(got))
+    assert body.startswith(got.partition(b"\r\n\r\n")[2])
+    assert bench.left == []
+
+
 def test_who_is_sent_to_when_the_lane_ends(bench: Bench, site: Path) -> None:
     """Python has the rest."""
     (site / "large").write_bytes(body := noise(12 << 20))

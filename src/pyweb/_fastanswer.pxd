@@ -26,7 +26,9 @@ cdef int respond(Exchange *x) noexcept nogil
 # and x.entry's reason and keeps as well. DONE, or AGAIN.
 cdef int send_on(Exchange *x, long long most) noexcept nogil
 cdef int is_sent(const Exchange *x) noexcept nogil
-# Much is on its way to a client that is well; no more, for all has left, or another goes on.
+# Much is on its way to a client that is well; other than whole segments may leave; no more is on
+# its way, for all has left, or another goes on.
 cdef void begin_bulk(int sock) noexcept nogil
+cdef void uncork(const Exchange *x) noexcept nogil
 cdef void end_bulk(const Exchange *x) noexcept nogil
 cdef int conclude(Exchange *x) noexcept nogil

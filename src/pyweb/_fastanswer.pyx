@@ -343,9 +343,13 @@ cdef void begin_bulk(int sock) noexcept nogil:
     pyweb_let_wait(sock, 0x7fffffff)
 
 
+cdef void uncork(const Exchange *x) noexcept nogil:
+    pyweb_cork(x.sock, 0)
+
+
 cdef void end_bulk(const Exchange *x) noexcept nogil:
     """From here on each byte counts, or there are none."""
-    pyweb_cork(x.sock, 0)
+    uncork(x)
     pyweb_let_wait(x.sock, x.ground.not_sent)
 
 
@@ -381,7 +385,7 @@ cdef int send_for_a_while(Exchange *x) noexcept nogil:
         # It reads from others, too: whole segments, for which it would be woken less often, then
         # only keep from it what it could have by now (0.9 times the rate of 16 clients).
         if now - began > QUICK:
-            pyweb_cork(x.sock, 0)
+            uncork(x)
     return is_sent(x) or x.sent - before >= WELL
 
 

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove
 
 from pyweb._fastanswer cimport (
-    PIECE, SMALL_BODY, WELL, WHILE, conclude, is_sent, end_bulk, begin_bulk, send_on)
+    PIECE, SMALL_BODY, WELL, WHILE, begin_bulk, conclude, end_bulk, is_sent, send_on, uncork)
 from pyweb._fastclock cimport Times, keep_time, monotonic
 from pyweb._fastexchange cimport DONE, MAX_HEAD, MAX_PEER, MISS, OWED, Exchange, Peer
 from pyweb._fastserve cimport Repeater, exchange, has_unread
@@ -78,6 +78,7 @@ ctypedef struct Sending:
     int head_size
     int header_size
     int line_size
+    int is_corked
     long long offset
     long long count
     long long sent
@@ -128,6 +129,7 @@ cdef class Lane:
     cdef int poll_file
     cdef int limit
     cdef int count
+    cdef int senders          # those of them that are sending
     cdef int fd               # of whom the loop speaks to Python
     cdef int events
     cdef long long first
@@ -305,13 +307,14 @@ cdef class Lane:
         one.file, one.status, one.keeps = x.file, x.entry.status, x.entry.keeps
         one.reason, one.offset, one.count = x.reason, x.entry.offset, x.entry.count
         one.sent = one.before = x.sent
-        one.began = x.began
+        one.began, one.is_corked = x.began, 1
         one.head_size, one.header_size = x.head_size, x.entry.header_size
         one.line_size = x.line.size
         memcpy(one.text, x.data, one.head_size)
         memcpy(one.text + one.head_size, x.header, one.header_size)
         memcpy(one.text + one.head_size + one.header_size, x.line.text, one.line_size)
         guest.sending = one
+        self.senders += 1
         begin_bulk(fd)
         guest.until = monotonic() + WHILE
         return 1
@@ -333,6 +336,7 @@ cdef class Lane:
         """It is not sent to from here any more."""
         free(self.guests[fd].sending)
         self.guests[fd].sending = NULL
+        self.senders -= 1
         pyweb_watch_for(self.poll_file, fd, 0)
 
     cdef int send(self, int fd) noexcept nogil:
@@ -343,6 +347,11 @@ cdef class Lane:
         self.x.sock, self.x.file, self.x.sent = fd, one.file, one.sent
         self.x.entry.header_size = one.header_size
         self.x.entry.offset, self.x.entry.count = one.offset, one.count
+        if one.is_corked and self.senders > 1:
+            # Whoever reads from us reads from others, too: as in send_for_a_while. (With 16: 1.1
+            # times the rate, 0.8 times the time of the CPU.)
+            one.is_corked = 0
+            uncork(&self.x)
         done = send_on(&self.x, PIECE)
         one.sent = self.x.sent
         if done < 0:
