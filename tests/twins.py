@@ -121,6 +121,7 @@ class Twins:
         )
         self.sink = sink
         self.wishes = self._wishes.fileno()
+        self.wishes_way = self._wishes
 
     def close(self) -> None:
         del self.repeater, self.filler

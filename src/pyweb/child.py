@@ -6,6 +6,7 @@ has closed every descriptor that isn't its own. Its exit code is 0 unless pyweb 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import math
 import os
@@ -50,13 +51,22 @@ INTERRUPTS = (signal.SIGTERM, END)
 # first to look, before it parks the connection. A page's next request follows within a round
 # trip; a process that sleeps so long costs less than another fork.
 LINGER = 0.05
+# After C could answer none of those that it was left, so many answers are given here first, twice
+# as many each time.
+_MOST_DOUBT = 64
 
+# Serve on in C: a socket, its peer's name, its slot, and how many were answered. None: it is over.
+Again = Callable[[socket.socket, str, Slot, int], Progress | None]
 
 _FOR_EVER = Deadline(float("inf"))
 
 
 class Parked(Exception):
     """The connection has been parked: it lives on without this process."""
+
+
+class GoesOn(Exception):
+    """The connection idles, and what it asks next may be answered in C."""
 
 
 class Driver:
@@ -68,6 +78,8 @@ class Driver:
 
     dispatcher   where connections are parked; None: they keep their process
     clock        where the watchdog reads whether a step is being taken; None: there is none
+    stays        so many answers of those that C could have given are given here, at the least;
+                 None: all
     """
 
     def __init__(
@@ -77,8 +89,10 @@ class Driver:
         lifeline: int,
         dispatcher: socket.socket | None = None,
         clock: Slot | None = None,
+        stays: int | None = None,
     ) -> None:
         self._connection = connection
+        self._stays = stays
         self._sock = sock
         self._lifeline = lifeline
         self._dispatcher = dispatcher
@@ -90,7 +104,7 @@ class Driver:
             self._poll.register(lifeline, READ)
 
     def run(self, steps: Steps[Reason]) -> Reason | None:
-        """To the end, or (None) until it is parked."""
+        """To the end, or (None) until it is parked. GoesOn, where it does not stay."""
         self._listen(self._poll.poll(0))  # what is here already may be answered without a wait
         self._tick()
         try:
@@ -104,6 +118,9 @@ class Driver:
         except Parked:
             steps.close()
             return None
+        except GoesOn:
+            steps.close()
+            raise
 
     def _next(self, steps: Steps[Reason], wait: Wait) -> Wait:
         self._tick()
@@ -123,6 +140,10 @@ class Driver:
         if wait.kind == TURN:
             self._listen(self._poll.poll(0))
             return READY
+        if self._stays is not None and wait.kind == IDLE and self._may_leave():
+            self._stays -= 1
+            if self._stays <= 0:
+                raise GoesOn
         self._poll.modify(self._sock, wait.events)
         linger = self._linger(wait)
         while True:
@@ -140,6 +161,10 @@ class Driver:
                 return TIMED_OUT
             if not ready:
                 linger = self._park()
+
+    def _may_leave(self) -> bool:
+        one = self._connection
+        return one.repeats and not one.drained and one.past() is not None
 
     def _linger(self, wait: Wait) -> Deadline:
         """How long to wait before the connection is parked."""
@@ -173,7 +198,8 @@ class Driver:
 
 class Child:
     """What a child must know beside its connection. `keep`: descriptors that all children share
-    (log, stderr, document root, lifeline). `dispatcher`: see Driver."""
+    (log, stderr, document root, lifeline). `dispatcher`: see Driver. `again`: None where there is
+    nothing to be repeated."""
 
     def __init__(
         self,
@@ -181,7 +207,9 @@ class Child:
         keep: tuple[int, ...],
         lifeline: int,
         dispatcher: socket.socket | None = None,
+        again: Again | None = None,
     ) -> None:
+        self._again = again
         self._service = service
         self._keep = keep if dispatcher is None else (*keep, dispatcher.fileno())
         self._lifeline = lifeline
@@ -217,26 +245,14 @@ class Child:
         code = EXIT_DEFECT
         try:
             files = owed.files() if owed else ()
-            become_a_child({sock.fileno(), *self._keep, *files}, term=self._drain, end=_end)
+            become_a_child(
+                {sock.fileno(), *self._keep, *files}, term=self._drain, end=_end, hears=False
+            )
             clock = None
             if self._service.config.timeout_request:
                 show_stack_when_asked(self._service.journal)
                 clock = slot
-            sock.setblocking(False)
-            transport = Transport(sock, self._service.config.engine)
-            parks = self._dispatcher is not None
-            connection = Connection(
-                self._service,
-                transport,
-                peer,
-                slot,
-                past=past,
-                peeks=parks,
-                record=record,
-                owed=owed,
-            )
-            driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock)
-            driver.run(connection.serve())
+            self.serve(sock, peer, slot, past, record, owed, clock)
             code = 0
         except Ended:
             code = 0  # the connection has logged what it broke off
@@ -248,6 +264,54 @@ class Child:
                 record.mark(EXIT)
             finally:
                 os._exit(code)
+
+    def serve(
+        self,
+        sock: socket.socket,
+        peer: str,
+        slot: Slot,
+        past: Past,
+        record: Record,
+        owed: Owed | None,
+        clock: Slot | None,
+    ) -> None:
+        """Here, and in C where that can be: a request that needs Python may be followed by many
+        that don't. Signals are held back when it begins, and maybe when it ends. Ended."""
+        doubt = 1
+        while True:
+            sock.setblocking(False)
+            connection = Connection(
+                self._service,
+                Transport(sock, self._service.config.engine),
+                peer,
+                slot,
+                past=past,
+                peeks=self._dispatcher is not None,
+                record=record,
+                owed=owed,
+            )
+            stays = doubt if self._again else None
+            driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock, stays)
+            steps = connection.serve()
+            hear_signals(steps, owes=owed is not None)
+            try:
+                driver.run(steps)
+                return
+            except GoesOn:
+                before = connection.requests
+            progress = self._repeat(sock, peer, slot, before)
+            if progress is None:
+                return
+            requests, left = progress
+            doubt = 1 if left or requests > before else min(2 * doubt, _MOST_DOUBT)
+            past, record, owed = Past(requests), NOTHING, Owed(*left) if left else None
+
+    def _repeat(self, sock: socket.socket, peer: str, slot: Slot, requests: int) -> Progress | None:
+        """In C signals are held back, as in a child that begins there: it looks for them. They are
+        heard again with what it has left (hear_signals)."""
+        assert self._again is not None
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        return self._again(sock, peer, slot, requests)
 
     def _drain(self) -> None:
         """SIGTERM for this process alone, or for all of a process group or a systemd unit: leave
@@ -266,9 +330,25 @@ def _end() -> None:
     raise Ended
 
 
-def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[], None]) -> None:
+def hear_signals(steps: Steps[Reason], *, owes: bool) -> None:
+    """That were held back. Ended; if the conversation owes the rest of an answer, that was broken
+    off, which it logs."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    except Ended as end:
+        with contextlib.suppress(StopIteration):
+            if owes:
+                next(steps)  # it begins
+            steps.throw(end)
+        raise
+
+
+def become_a_child(
+    keep: set[int], *, term: Callable[[], None], end: Callable[[], None], hears: bool = True
+) -> None:
     """From here on a process of its own: its signals, its descriptors. All signals are blocked
-    when it begins. `term`, `end`: what SIGTERM and END do."""
+    when it begins, and where it does not yet hear them still. `term`, `end`: what SIGTERM and END
+    do."""
 
     def on_term(_number: int, _frame: FrameType | None) -> None:
         term()
@@ -281,7 +361,8 @@ def become_a_child(keep: set[int], *, term: Callable[[], None], end: Callable[[]
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(END, on_end)
     close_all_but({0, 1, 2, *keep})
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if hears:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def show_stack_when_asked(journal: Journal) -> None:

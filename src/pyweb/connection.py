@@ -64,6 +64,7 @@ class Connection:
     owed      an answer that has to be finished first
     received  bytes that others have taken from the socket; None: they had no memory for them
     repeats   the last answer was such that it may be repeated
+    requests  understood so far, on whichever way
     """
 
     def __init__(
@@ -152,6 +153,10 @@ class Connection:
         tries = self._past.tries + 1 if same else 1
         seen = self._seen
         return Past(self._requests, self._head_began, len(seen), _is_owed(seen), tries)
+
+    @property
+    def requests(self) -> int:
+        return self._requests
 
     @property
     def family(self) -> int:

@@ -63,6 +63,8 @@ class Forks(Protocol):
 
     porter       who does in C what is the same for each that comes; None: nobody does
     whole        a pid; in a child that needs the interpreter: how far it has come without
+    again        in such a child, when it needs it no longer: how far it has come, until it does;
+                 None: to the end
     zygote       another that forks children without an interpreter, which may hand back their
                  connections
     may_be_bare  may there be such?
@@ -75,6 +77,9 @@ class Forks(Protocol):
     def whole(
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress: ...
+    def again(
+        self, sock: socket.socket, peer: str, slot: Slot, requests: int
+    ) -> Progress | None: ...
     def zygote(self) -> Zygote: ...
     def porter(self) -> Porter | None: ...
 

@@ -164,7 +164,7 @@ def _forking(
         why = why_not(service, ground.root) or ("LD_PRELOAD" if forks else "no cache")
         journal.say(f"no spares: {why}: each process is forked when its connection has come")
     keep = (*ground.shared, filling.wishes.fileno()) if filling else ground.shared
-    child = Child(service, keep, ground.lifeline, parker)
+    child = Child(service, keep, ground.lifeline, parker, forks.again if forks else None)
     watchdog = Watchdog(config.timeout_request, "child", journal)
     mode = ForkMode(
         child, board, journal, watchdog, dispatching, filling, forks, stamps=service.stamps

@@ -180,3 +180,6 @@ class _Forks:
         self, sock: socket.socket, peer: str, slot: Slot, record: Record, requests: int
     ) -> int | Progress:
         return self._forker.fork(sock.fileno(), peer.encode(), slot.at, *record.place, requests)
+
+    def again(self, sock: socket.socket, peer: str, slot: Slot, requests: int) -> Progress | None:
+        return self._repeater.serve(sock.fileno(), peer.encode(), slot.at, requests)
