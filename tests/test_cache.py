@@ -461,6 +461,18 @@ def test_who_idles_for_too_long_is_owed_nothing(twins: Twins, requests: int) -> 
     assert twins.lines() == []
 
 
+def test_without_a_descriptor_who_idles_for_long_is_pythons(twins: Twins) -> None:
+    """Which waits without; it must not be ended after a moment."""
+    near, far = pair()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with near, far:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            assert twins.repeater.serve(far.fileno(), b"p", twins.slot.at, 1) == (1, None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_keepalive_requests(tmp_path: Path, site: Path) -> None:
     """The last one says close: that is Python's to say."""
     twins = Twins(site, tmp_path, "--keepalive-requests", "3")

@@ -175,6 +175,27 @@ def test_what_it_can_not_finish_python_does(serve: ServeFixture, site: Path) -> 
     assert len(of_large) >= 3
 
 
+def stands_still(server: Server) -> bool:
+    before = server.log()
+    time.sleep(0.3)
+    return server.log() == before
+
+
+def test_a_small_answer_that_is_cut_is_logged(serve: ServeFixture, site: Path) -> None:
+    """C waits for its room; nobody waits for C."""
+    (site / "small").write_bytes(os.urandom(20_000))
+    server = serve("--no-parking", "--no-bare")
+    repeats(server, b"/small")
+    repeats(server)
+    with come_back(server) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(get(b"/small") * 600)
+        until(lambda: stands_still(server), "an answer that does not leave")
+        before = len(server.log())
+        assert server.stop(signal.SIGQUIT) == 0
+    assert [line.rsplit(" ", 1)[1] for line in server.log()[before:]].count("86") == 1
+
+
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_what_is_cut_is_logged(serve: ServeFixture, site: Path, comes_back: bool) -> None:
     """Of an answer that was begun in C, and is left to Python as the end comes."""

@@ -288,8 +288,9 @@ def test_the_descriptor_limit(start: ServeFixture, mode: str) -> None:
 
 
 def test_no_descriptor_for_a_file(start: ServeFixture, mode: str) -> None:
-    """The connection is there, and the file can't be opened: 503, and later 200."""
-    server = start("--no-parking", "--timeout-idle", "60")
+    """The connection is there, and the file can't be opened: 503, and later 200. (Where its content
+    is known it needn't be.)"""
+    server = start("--no-parking", "--timeout-idle", "60", "--cache", "0")
     with connect(server, HELLO) as client:
         assert client.answer().status == 200
         until(lambda: workers(server), "who serves it")

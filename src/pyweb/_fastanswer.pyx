@@ -260,8 +260,12 @@ cdef int send_up_to(Exchange *x, long long end, const char *body) noexcept nogil
     cdef long long of_body
     cdef Py_ssize_t sent
     while x.sent < end:
-        if not pyweb_wait_for_room(x.sock, until - monotonic()):
-            return x.ground.write_timeout
+        if pending(x.ground.ends):
+            return x.ground.ended
+        if not pyweb_wait_for_room(x.sock, min(until - monotonic(), WHILE)):
+            if monotonic() >= until:
+                return x.ground.write_timeout
+            continue
         of_body = x.sent - x.entry.header_size
         if of_body < 0:
             sent = pyweb_send_some(x.sock, x.header + x.sent, -of_body)

@@ -88,12 +88,13 @@ cdef extern from *:
         return got;
     }
 
-    /* 0: the client has closed, or was silent for so long (ms). */
-    PYWEB_BESIDE static int pyweb_discard_some(int sock, int silence) {
+    /* 0: it was silent for so long (ms). -1: the client has closed. */
+    PYWEB_BESIDE static int pyweb_discard_some(int sock, int patience) {
         char data[4096];
         struct pollfd one = {sock, POLLIN, 0};
-        return kernel_poll(&one, 1, silence) > 0
-               && kernel_recv(sock, data, sizeof data, MSG_DONTWAIT) > 0;
+        if (kernel_poll(&one, 1, patience) <= 0)
+            return 0;
+        return kernel_recv(sock, data, sizeof data, MSG_DONTWAIT) > 0 ? 1 : -1;
     }
     """
     ctypedef struct News "struct pyweb_news":
@@ -109,7 +110,7 @@ cdef extern from *:
     int pyweb_unsent(int sock) nogil
     void pyweb_pause(int milliseconds) nogil
     Py_ssize_t pyweb_peek(int sock, void *data, size_t size) nogil
-    int pyweb_discard_some(int sock, int silence) nogil
+    int pyweb_discard_some(int sock, int patience) nogil
     int pyweb_park "kernel_send_descriptor"(int way, int sock, void *data, size_t size) nogil
     int getppid "kernel_getppid"() nogil
     int shutdown "kernel_shutdown"(int sock, int how) nogil
@@ -159,10 +160,18 @@ cdef int is_the_last(const Ground *ground, long long requests) noexcept nogil:
 
 
 cdef void discard(const Exchange *x) noexcept nogil:
-    """Until the client closes, or is silent for too long; five such times in all."""
-    cdef long long until = monotonic() + 5_000_000LL * x.ground.silence
-    while monotonic() < until and pyweb_discard_some(x.sock, x.ground.silence):
-        pass
+    """Until the client closes, or is silent for too long; five such times in all. Or until all
+    ends."""
+    cdef long long silence = x.ground.silence * 1_000_000LL
+    cdef long long now = monotonic()
+    cdef long long until = now + 5 * silence
+    cdef long long spoke = now
+    cdef int found = 0
+    while found >= 0 and now < min(until, spoke + silence) and not pending(x.ground.ends):
+        found = pyweb_discard_some(x.sock, <int>(min(silence, WHILE) // 1_000_000))
+        now = monotonic()
+        if found > 0:
+            spoke = now
 
 
 cdef int has_unread(const Exchange *x) noexcept nogil:
@@ -227,6 +236,8 @@ cdef void await_request(const Exchange *x, long long requests, News *news) noexc
     pyweb_give_back(x.body, SMALL_BODY)
     pyweb_give_back(<void *>x.taken, <const char *>x + sizeof(Exchange) - <const char *>x.taken)
     signals = pyweb_open_signals(x.ground.heard)
+    if signals < 0:
+        news.signalled |= not x.alone   # no descriptor is left; Python waits without
     while signals >= 0 and left > 0 and goes_on_waiting(x, news):
         left = until - monotonic()
         wait(x, signals, <int>min(max(0, left) // 1000000 + 1, 1 << 30), news)

@@ -6,7 +6,6 @@ has closed every descriptor that isn't its own. Its exit code is 0 unless pyweb 
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import math
 import os
@@ -103,12 +102,22 @@ class Driver:
         if lifeline >= 0:
             self._poll.register(lifeline, READ)
 
-    def run(self, steps: Steps[Reason]) -> Reason | None:
-        """To the end, or (None) until it is parked. GoesOn, where it does not stay."""
-        self._listen(self._poll.poll(0))  # what is here already may be answered without a wait
-        self._tick()
+    def run(
+        self, steps: Steps[Reason], hear: Callable[[], None] | None = None, *, owes: bool = False
+    ) -> Reason | None:
+        """To the end, or (None) until it is parked. GoesOn, where it does not stay; Ended: the
+        conversation has logged what that broke off.
+
+        hear   signals were held back, and are not any more
+        owes   an answer: the conversation begins before they are heard
+        """
         try:
-            wait = next(steps)
+            wait = next(steps) if owes else None
+            if hear:
+                hear()
+            self._listen(self._poll.poll(0))  # what is here already may be answered without a wait
+            self._tick()
+            wait = wait or next(steps)
             while True:
                 wait = self._next(steps, wait)
         except StopIteration as end:
@@ -121,13 +130,13 @@ class Driver:
         except GoesOn:
             steps.close()
             raise
+        except Ended as end:
+            steps.throw(end)  # unless that is where it comes from
+            raise
 
     def _next(self, steps: Steps[Reason], wait: Wait) -> Wait:
         self._tick()
-        try:
-            outcome = self._outcome(wait)
-        except Ended as end:
-            return steps.throw(end)  # the conversation logs what it breaks off
+        outcome = self._outcome(wait)
         self._tick()
         return steps.send(outcome)
 
@@ -292,10 +301,8 @@ class Child:
             )
             stays = doubt if self._again else None
             driver = Driver(connection, sock, self._lifeline, self._dispatcher, clock, stays)
-            steps = connection.serve()
-            hear_signals(steps, owes=owed is not None)
             try:
-                driver.run(steps)
+                driver.run(connection.serve(), _hear, owes=owed is not None)
                 return
             except GoesOn:
                 before = connection.requests
@@ -303,12 +310,13 @@ class Child:
             if progress is None:
                 return
             requests, left = progress
+            # One that it did not have to answer is worth several ways to C and back.
             doubt = 1 if left or requests > before else min(2 * doubt, _MOST_DOUBT)
             past, record, owed = Past(requests), NOTHING, Owed(*left) if left else None
 
     def _repeat(self, sock: socket.socket, peer: str, slot: Slot, requests: int) -> Progress | None:
         """In C signals are held back, as in a child that begins there: it looks for them. They are
-        heard again with what it has left (hear_signals)."""
+        heard again with what it has left."""
         assert self._again is not None
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         return self._again(sock, peer, slot, requests)
@@ -330,17 +338,8 @@ def _end() -> None:
     raise Ended
 
 
-def hear_signals(steps: Steps[Reason], *, owes: bool) -> None:
-    """That were held back. Ended; if the conversation owes the rest of an answer, that was broken
-    off, which it logs."""
-    try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    except Ended as end:
-        with contextlib.suppress(StopIteration):
-            if owes:
-                next(steps)  # it begins
-            steps.throw(end)
-        raise
+def _hear() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def become_a_child(
@@ -362,7 +361,7 @@ def become_a_child(
     signal.signal(END, on_end)
     close_all_but({0, 1, 2, *keep})
     if hears:
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _hear()
 
 
 def show_stack_when_asked(journal: Journal) -> None:

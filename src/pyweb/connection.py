@@ -61,7 +61,7 @@ class Connection:
               on before: at an IDLE or HEAD wait `past()` tells what goes with it
     drained   set by the driver: the answer that is being made is the last
     record    of when what happened, in the first exchange
-    owed      an answer that has to be finished first
+    owed      an answer that has to be finished first; then the first wait is for a turn
     received  bytes that others have taken from the socket; None: they had no memory for them
     repeats   the last answer was such that it may be repeated
     requests  understood so far, on whichever way
@@ -437,12 +437,15 @@ class Connection:
         head: Head | None,
         whole: bool,
         keep: bool,
-        sent: int = 0,
+        sent: int | None = None,
     ) -> Steps[bool]:
-        """`sent`: so many bytes have left already."""
-        self._transport.start(header, parts, sent)
+        """`sent`: so many bytes have left already, by others. Then there is a turn before more
+        leaves: from there on it is logged if it is broken off."""
+        self._transport.start(header, parts, sent or 0)
         self._status, self._header_size = response.status, len(header)
         self._slot.set(scoreboard.SENT, sent or 1)
+        if sent is not None:
+            yield YOUR_TURN
         reason = response.reason
         try:
             yield from self._push_all()
