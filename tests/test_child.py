@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cases import get, post
-from conftest import Client, ServeFixture, Server, until
+from conftest import Client, ServeFixture, Server, name_of, until
 from test_cache import totals
 from twins import Twins, pair
 
@@ -208,3 +209,44 @@ def test_what_is_cut_is_logged(serve: ServeFixture, site: Path, comes_back: bool
         assert client.sock.recv(1, socket.MSG_PEEK)
         assert server.stop(signal.SIGQUIT) == 0
     assert [line.rsplit(" ", 1)[1] for line in server.log()].count("86") == 1
+
+
+# Who is forked bare.
+
+
+def name_of_next(server: Server, stack: contextlib.ExitStack) -> str:
+    """Of the child that a new connection gets, which stays."""
+    before = server.children()
+    client = stack.enter_context(server.connect())
+    assert client.answer_to(get()).status == 200
+    [child] = set(server.children()) - set(before)
+    return name_of(child)
+
+
+def test_who_has_answered_was_not_forked_in_vain(serve: ServeFixture) -> None:
+    """That it hands its connection back then is no reason to fork the next one whole."""
+    server = serve("--no-parking")
+    repeats(server)
+    with contextlib.ExitStack() as stack:
+        until(lambda: name_of_next(server, stack) == "pyweb-child", "one that is bare")
+        client = stack.enter_context(server.connect())
+        assert client.answer_to(get()).status == 200
+        ask_python(client)
+        assert name_of_next(server, stack) == "pyweb-child"
+        with server.connect() as other:
+            ask_python(other)
+            assert name_of_next(server, stack) != "pyweb-child"
+
+
+def test_those_who_begin_together_say_it_once(serve: ServeFixture) -> None:
+    server = serve("--no-parking")
+    repeats(server)
+    with contextlib.ExitStack() as stack:
+        until(lambda: name_of_next(server, stack) == "pyweb-child", "one that is bare")
+        some = [stack.enter_context(server.connect()) for _ in range(20)]
+        for one in some:
+            one.send(NEEDS_PYTHON)
+        for one in some:
+            assert one.answer().status == 405
+        names = [name_of_next(server, stack) for _ in range(10)]
+        assert "pyweb-child" in names

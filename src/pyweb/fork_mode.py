@@ -130,6 +130,7 @@ class ForkMode:
         self._forks = forks
         self._doubt = 0  # so many are still forked whole
         self._doubts = 1
+        self._doubted = 0.0  # when it last grew
         self._seen_off = 0  # guests, by when it was looked at last
         bare = forks.zygote if forks and forks.may_be_bare else None
         porter = forks.porter() if forks and bare else None
@@ -280,7 +281,7 @@ class ForkMode:
 
     def _has_no_child(self, one: _Child) -> None:
         if one.sock:
-            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+            self._has_been_in_vain(one)
             self._has_ended(one)
             self._hand_back(one, one.sock)
 
@@ -401,7 +402,7 @@ class ForkMode:
         one = self._children.pop(pid)
         self._has_ended(one)
         self._losses.tell((one.slot,), one.told)
-        if one.requests >= 0 and one.sock and self._is_handed_back(code):
+        if one.requests >= 0 and one.sock and self._is_handed_back(code, one):
             self._hand_back(one, one.sock)
             return
         if one.requests >= 0 and one.sock and self._has_died_idle(code, one):
@@ -422,13 +423,20 @@ class ForkMode:
             if not (self._crashes and self._crashes[-1].sock is one.sock):
                 one.sock.close()
 
-    def _is_handed_back(self, code: int) -> bool:
-        """As the child says: of it depends what its own client gets, and nothing else."""
-        if not code:
-            self._doubts = 1
+    def _is_handed_back(self, code: int, one: _Child) -> bool:
+        """As the child says: of it depends what its own client gets, and little else."""
+        if code in (0, EXIT_HANDED_BACK) and (not code or one.slot.get(REQUESTS) > 0):
+            self._doubts = 1  # it was of use
         else:
-            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+            self._has_been_in_vain(one)
         return code == EXIT_HANDED_BACK
+
+    def _has_been_in_vain(self, one: _Child) -> None:
+        """Those that were begun together say it once: whole forks cost the master much, and where
+        children take the CPU it has its share and no more."""
+        if one.started >= self._doubted:
+            self._doubted = time.monotonic()
+            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
 
     def _has_died_idle(self, code: int, one: _Child) -> bool:
         """Of a signal, and had taken nothing: another process can go on. If it is for what it
