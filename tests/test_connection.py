@@ -7,12 +7,14 @@ import os
 import socket
 import struct
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import PATIENCE, Client, ServeFixture, until
 
+from pyweb import render
 from pyweb.accesslog import AccessLog
 from pyweb.bodyreader import BodyReader
 from pyweb.child import Driver
@@ -254,6 +256,44 @@ def bench() -> Iterator[object]:
     yield make
     for one in made:
         one.close()
+
+
+def test_what_failed_for_want_of_memory_is_let_go_before_the_answer(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """Which needs some: what had been received of a head of megabytes was still held, and the
+    client got nothing."""
+    held: list[int] = []
+
+    def parse(data: bytes) -> None:
+        if len(data) > 1 << 20:
+            raise MemoryError
+
+    def header_bytes(*arguments: object) -> bytes:
+        held.append(tracemalloc.get_traced_memory()[0])
+        return real(*arguments)  # type: ignore[arg-type]
+
+    real = render.header_bytes
+    monkeypatch.setattr(render, "header_bytes", header_bytes)
+    one = bench(lambda head: Response(200), "--limit-head", "8000000")
+    monkeypatch.setattr(one.service.parser, "parse", parse)
+
+    data = b"GET / " + b"x" * (3 << 20)
+
+    def send() -> None:
+        one.near.sendall(data)
+        one.near.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send)
+    tracemalloc.start()
+    try:
+        sender.start()
+        one.drive(one.connection.serve())
+    finally:
+        tracemalloc.stop()
+    sender.join()
+    assert b" 503 " in one.near.recv(4096)
+    assert held[0] < 1 << 20
 
 
 def test_a_defect_is_answered_with_500(bench, engine: str) -> None:  # type: ignore[no-untyped-def]

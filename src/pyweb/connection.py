@@ -170,11 +170,15 @@ class Connection:
     # One exchange: a request and its answer. True: another may follow.
 
     def _exchange(self) -> Steps[bool]:
+        starved = False
         try:
             head = yield from self._receive_head()
         except HTTPError as error:
             return (yield from self._respond(refusal(error), None, False))
         except MemoryError:
+            starved = True  # there is little done about it in here: what failed is still held
+        if starved:
+            self._buffer = self._buffer[:_PEEK]  # for the log
             return (yield from self._respond(self._without_memory(), None, False))
         if head is None:
             self._begun = False
