@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cases import get, post
-from conftest import Client, ServeFixture, Server, name_of, until
+from conftest import PATIENCE, Client, ServeFixture, Server, name_of, until
 from test_cache import totals
 from twins import Twins, pair
 
@@ -51,6 +51,15 @@ def ask_python(client: Client) -> None:
     assert client.answer_to(NEEDS_PYTHON).status == 405
 
 
+def ten_are_in_c(server: Server, client: Client) -> bool:
+    """A decision that is just being made anew is missed."""
+    before = totals(server)["repeated"]
+    for _ in range(10):
+        assert client.answer_to(get()).body == b"hello, world\n"
+    time.sleep(0.01)  # the last is counted when it has left
+    return totals(server)["repeated"] == before + 10
+
+
 @pytest.mark.parametrize("options", WAYS)
 def test_who_has_needed_python_needs_it_no_longer(
     serve: ServeFixture, options: tuple[str, ...]
@@ -61,11 +70,8 @@ def test_who_has_needed_python_needs_it_no_longer(
         for _ in range(3):
             ask_python(client)
             assert client.answer_to(get()).status == 200  # by whoever is there
-            before = totals(server)["repeated"]
-            for _ in range(10):
-                assert client.answer_to(get()).body == b"hello, world\n"
-            until(lambda n=before: totals(server)["repeated"] == n + 10, "ten in C")
-    assert len(server.wait_for_log(3 * 12 + 2)) >= 3 * 12
+            until(lambda c=client: ten_are_in_c(server, c), "ten in C")
+    until(lambda: len(server.log()) == totals(server)["requests"], "a line for each")
 
 
 @pytest.mark.parametrize("options", WAYS)
@@ -89,10 +95,7 @@ def come_back(server: Server) -> Client:
     """A connection that Python has served, and that is in C."""
     client = server.connect()
     ask_python(client)
-    before = totals(server)["repeated"]
-    for _ in range(2):
-        assert client.answer_to(get()).status == 200
-    until(lambda: totals(server)["repeated"] > before, "one in C")
+    until(lambda: ten_are_in_c(server, client), "ten in C")
     return client
 
 
@@ -138,7 +141,7 @@ def test_it_ends_with_the_server(serve: ServeFixture, number: int) -> None:
     with come_back(server) as client:
         server.process.send_signal(number)
         assert client.is_closed()
-    assert server.process.wait() == 0
+    assert server.process.wait(PATIENCE) == 0
 
 
 def test_it_says_close_when_another_serves(serve: ServeFixture) -> None:
@@ -168,10 +171,7 @@ def test_what_it_can_not_finish_python_does(serve: ServeFixture, site: Path) -> 
         client.send(get(b"/large"))
         time.sleep(0.7)
         assert client.answer().body == body
-        before = totals(server)["repeated"]
-        for _ in range(10):
-            assert client.answer_to(get()).status == 200
-        until(lambda: totals(server)["repeated"] >= before + 9, "nine in C")
+        until(lambda: ten_are_in_c(server, client), "ten in C")
     of_large = [line for line in server.wait_for_log(16) if f" 200 {len(body)} " in line]
     assert len(of_large) >= 3
 

@@ -51,8 +51,8 @@ INTERRUPTS = (signal.SIGTERM, END)
 # trip; a process that sleeps so long costs less than another fork.
 LINGER = 0.05
 # After C could answer none of those that it was left, so many answers are given here first, twice
-# as many each time.
-_MOST_DOUBT = 64
+# as many each time. (fork_mode.py doubts bare children in the same way.)
+MOST_DOUBT = 64
 
 # Serve on in C: a socket, its peer's name, its slot, and how many were answered. None: it is over.
 Again = Callable[[socket.socket, str, Slot, int], Progress | None]
@@ -311,7 +311,7 @@ class Child:
                 return
             requests, left = progress
             # One that it did not have to answer is worth several ways to C and back.
-            doubt = 1 if left or requests > before else min(2 * doubt, _MOST_DOUBT)
+            doubt = 1 if left or requests > before else min(2 * doubt, MOST_DOUBT)
             past, record, owed = Past(requests), NOTHING, Owed(*left) if left else None
 
     def _repeat(self, sock: socket.socket, peer: str, slot: Slot, requests: int) -> Progress | None:

@@ -17,7 +17,7 @@ from collections import Counter
 from resource import struct_rusage
 from typing import TYPE_CHECKING, Protocol
 
-from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, Child
+from .child import END, EXIT_DEFECT, EXIT_HANDED_BACK, HELD, MOST_DOUBT, Child
 from .clock import earliest
 from .dispatching import Dispatching
 from .errors import Reason
@@ -49,10 +49,6 @@ _LOOK = 1.0
 # Until the zygote tells who it was that has ended.
 _SOON = 0.01
 
-
-# After a bare child that has handed its connection back, so many are forked whole, twice as many
-# each time: where Python is needed anyway a bare child is a fork too many.
-_MOST_DOUBT = 64
 # After so many that died of what they had not, before they had begun, there is none any more.
 _MOST_DEATHS = 3
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS)
@@ -432,11 +428,12 @@ class ForkMode:
         return code == EXIT_HANDED_BACK
 
     def _has_been_in_vain(self, one: _Child) -> None:
-        """Those that were begun together say it once: whole forks cost the master much, and where
-        children take the CPU it has its share and no more."""
+        """Where Python is needed anyway a bare child is a fork too many: after one so many are
+        forked whole, twice as many each time. Those that were begun together say it once: whole
+        forks cost the master much, and where children take the CPU it has its share, no more."""
         if one.started >= self._doubted:
             self._doubted = time.monotonic()
-            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, _MOST_DOUBT)
+            self._doubt, self._doubts = self._doubts, min(2 * self._doubts, MOST_DOUBT)
 
     def _has_died_idle(self, code: int, one: _Child) -> bool:
         """Of a signal, and had taken nothing: another process can go on. If it is for what it
